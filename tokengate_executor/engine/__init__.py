@@ -1,0 +1,1 @@
+"""The machine a token flows through: gate, lanes, router, workers, settlement."""

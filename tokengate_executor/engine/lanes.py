@@ -1,0 +1,84 @@
+"""Lanes: the workers of one core, and the mailbox that is theirs."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from tokengate_executor.errors import InvalidOptionError
+
+if TYPE_CHECKING:
+    from tokengate_executor.engine.gate import Route
+    from tokengate_executor.token import Token
+
+__all__ = ["Lane", "check_pinning", "pin_this_thread"]
+
+
+class Lane:
+    """One lane.
+
+    Attributes:
+        number: from 1.
+        cpus: the logical CPUs of its core.
+        routes: where its workers may take tokens from, in the policy's order.
+        mailbox: the tokens admitted to it, in order, all of ``mailbox_route``. Filled and stolen
+            from under the gate's lock; its own workers pop without it.
+        stolen: how many tokens it took from other mailboxes. Guarded by the gate's lock.
+        regulars, spares, blocked: how many workers are its own, how many are lent to it, and how
+            many of all these wait for a token. Guarded by the crew's lock.
+    """
+
+    __slots__ = (
+        "blocked",
+        "cpus",
+        "mailbox",
+        "mailbox_route",
+        "number",
+        "regulars",
+        "routes",
+        "spares",
+        "stolen",
+    )
+
+    def __init__(self, number: int, cpus: tuple[int, ...], routes: tuple[Route, ...]) -> None:
+        self.number = number
+        self.cpus = cpus
+        self.routes = routes
+        self.mailbox: deque[Token[Any]] = deque()
+        self.mailbox_route = routes[0]
+        self.stolen = 0
+        self.regulars = 0
+        self.spares = 0
+        self.blocked = 0
+
+    def may_run(self, route: Route) -> bool:
+        """Whether the policy lets this lane run tokens of that route."""
+        return route in self.routes
+
+
+def check_pinning(cpus_of_lanes: tuple[tuple[int, ...], ...]) -> None:
+    """Refuse ``pin_lanes=True`` where it could not be kept.
+
+    Raises:
+        InvalidOptionError: the system has no call for it, or this process may not use the CPUs.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise InvalidOptionError(
+            "pin_lanes", True, "False on this system, which cannot pin threads to CPUs"
+        )
+    usable = os.sched_getaffinity(0)
+    missing = sorted({cpu for cpus in cpus_of_lanes for cpu in cpus} - usable)
+    if missing:
+        raise InvalidOptionError(
+            "pin_lanes", True, f"False here: this process may not use the CPUs {missing}"
+        )
+
+
+def pin_this_thread(cpus: tuple[int, ...]) -> None:
+    """Keep the calling thread on these CPUs.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    os.sched_setaffinity(0, cpus)

@@ -1,0 +1,188 @@
+"""A worker: one thread, its loop, and the counters that only it writes."""
+
+from __future__ import annotations
+
+import logging
+from _thread import allocate_lock
+from collections import deque
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final
+
+from tokengate_executor.engine.lanes import pin_this_thread
+from tokengate_executor.engine.settlement import attempt
+from tokengate_executor.observe.history import RawRecord
+from tokengate_executor.token import claim, claim_in_queue
+from tokengate_executor.waiting import current_thread
+
+if TYPE_CHECKING:
+    import threading
+
+    from tokengate_executor.engine.crew import Crew
+    from tokengate_executor.engine.gate import Route
+    from tokengate_executor.engine.lanes import Lane
+    from tokengate_executor.token import Token
+
+__all__ = ["Worker"]
+
+_FUTURES_LOGGER: Final = logging.getLogger("concurrent.futures")
+_LOGGER: Final = logging.getLogger("tokengate_executor")
+
+_DEEPEST_IN_PLACE: Final = 32
+"""How many tokens one thread runs inside each other; deeper ones get a spare worker and its stack."""
+
+
+class Worker:
+    """One of the executor's threads. It is a ``waiting.Host`` to the tokens it runs.
+
+    Attributes:
+        number: from 1, in the order in which the crew made them.
+        thread: ``None`` until the worker is first roused.
+        started, completed, failed, cancelled: how many tokens it started, of these how many
+            returned and raised, and how many cancelled ones it met in the queue.
+        started_by_weight: started ones by the routes' ``index``.
+        busy_seconds, waited_seconds: sums over its tokens of run time and of time in the queue.
+        ring: the last tokens it finished.
+        current: the innermost token it runs.
+        waits_for: the token that its call waits for, while it blocks. Guarded by the crew's lock.
+        leaving: a spare that is to end after its present call. Guarded by the crew's lock.
+
+    The counters are written by the worker's own thread alone. A reader elsewhere sees each of them
+    a moment old; they add up when nothing is going on.
+    """
+
+    __slots__ = (
+        "_crew",
+        "_depth",
+        "_wake",
+        "busy_seconds",
+        "cancelled",
+        "completed",
+        "current",
+        "failed",
+        "is_spare",
+        "lane",
+        "lane_number",
+        "leaving",
+        "number",
+        "ring",
+        "started",
+        "started_by_weight",
+        "thread",
+        "waited_seconds",
+        "waits_for",
+    )
+
+    def __init__(self, crew: Crew, number: int, lane: Lane, *, is_spare: bool) -> None:
+        self._crew = crew
+        self._depth = 0
+        # Held; released once by whoever took this worker off the list of the idle.
+        self._wake = allocate_lock()
+        self._wake.acquire()
+        self.number = number
+        self.lane = lane
+        self.lane_number = lane.number
+        self.is_spare = is_spare
+        self.leaving = False
+        self.thread: threading.Thread | None = None
+        self.current: Token[Any] | None = None
+        self.waits_for: Token[Any] | None = None
+        self.started = 0
+        self.completed = 0
+        self.failed = 0
+        self.cancelled = 0
+        self.started_by_weight = [0] * len(crew.gate.routes)
+        self.busy_seconds = 0.0
+        self.waited_seconds = 0.0
+        self.ring: deque[RawRecord] = deque(maxlen=crew.history_size)
+
+    def rouse(self, route: Route | None = None) -> None:
+        """Called by whoever took this worker off the list of the idle, once.
+
+        Raises:
+            RuntimeError: its thread cannot be started, and no other could serve the route.
+        """
+        if self.thread is None:
+            self._crew.start(self, route)
+        else:
+            self._wake.release()
+
+    def run(self) -> None:
+        """The thread's whole life."""
+        crew = self._crew
+        if crew.pin_lanes:
+            try:
+                pin_this_thread(self.lane.cpus)
+            except OSError:
+                _LOGGER.exception(
+                    "cannot pin %s to CPUs %s", crew.name_of_worker(self), self.lane.cpus
+                )
+        if crew.initializer is not None:
+            try:
+                crew.initializer(*crew.initargs)
+            except BaseException:
+                _FUTURES_LOGGER.critical("Exception in initializer:", exc_info=True)
+                crew.break_down()
+                return
+        current_thread.host = self
+        self._work()
+
+    def _work(self) -> None:
+        crew = self._crew
+        gate = crew.gate
+        idle = crew.router.idle
+        lane = self.lane
+        generation: int = crew.generation
+        while True:
+            token = gate.take(lane)
+            if token is not None:
+                if claim(token, self):
+                    attempt(self, token)
+                elif gate.bury(token):
+                    self.cancelled += 1
+                del token
+                if generation != crew.generation:
+                    return  # the call forked: this is the child, and the crew is not ours any more
+                if self.leaving and crew.may_leave(self):
+                    return
+                continue
+            # Idle first, and only then a last look: see engine.gate.
+            idle.append(self)
+            if gate.closed is None and not self.leaving and not gate.has_work(lane):
+                self._wake.acquire()
+            else:
+                try:
+                    idle.remove(self)
+                except ValueError:
+                    # Somebody roused us meanwhile: the wake-up is ours to use up.
+                    self._wake.acquire()
+            if self._is_done():
+                return
+
+    def _is_done(self) -> bool:
+        """Whether this awake worker ends: a spare that is not needed, or nothing can come any more."""
+        if self.leaving and self._crew.may_leave(self):
+            return True
+        return self._crew.gate.closed is not None and not self._crew.gate.has_work(self.lane)
+
+    # -- when its own call waits: waiting.Host -----------------------------------------------------
+
+    def run_in_place(self, token: Token[Any]) -> bool:
+        """See ``waiting.Host``."""
+        if (
+            self._depth >= _DEEPEST_IN_PLACE
+            or not self._crew.may_run(self, token)
+            or not claim_in_queue(token, self)
+        ):
+            return False
+        self._depth += 1
+        try:
+            attempt(self, token)
+        finally:
+            self._depth -= 1
+        return True
+
+    def lending(
+        self, token: Token[Any] | None, timeout: float | None
+    ) -> AbstractContextManager[None]:
+        """See ``waiting.Host``."""
+        return self._crew.lending(self, token, timeout)

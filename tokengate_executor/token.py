@@ -1,0 +1,609 @@
+"""The token: a ``concurrent.futures.Future`` that carries its call.
+
+Guarantees
+    * A token settles once, its callbacks run once, and it lets go of its call when it settles.
+    * Whoever wins ``claim`` runs the call; nobody else does. A token that was cancelled cannot be
+      claimed, one that was claimed cannot be cancelled.
+    * Reading ``state``, ``done()``, ``repr`` or the result of a settled token takes no lock.
+
+Assumes
+    * ``_phase`` is written under the token's lock and read anywhere: it only moves forward
+      (see ``lifecycle.MOVES``), so a reader sees some state that was true a moment ago, and a
+      settled one is final. ``_result`` and ``_exception`` are written before ``_phase`` says so.
+
+It is light: one plain lock, no condition, and a list of those who wait only when one comes.
+``concurrent.futures.wait`` and ``as_completed`` lock ``_condition`` and append to ``_waiters``;
+they find the plain lock and a list made at that moment.
+"""
+
+# The functions at the end are the token's other half, for the engine; users see only the class.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import logging
+from _thread import TIMEOUT_MAX, allocate_lock
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextvars import Context
+from itertools import count
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from tokengate_executor.lifecycle import TokenState
+from tokengate_executor.options import OperationName, name_of
+from tokengate_executor.waiting import Audience, Callback, Host, current_thread
+
+if TYPE_CHECKING:
+    from tokengate_executor.policies.weights import Weight
+
+__all__ = ["Token"]
+
+T = TypeVar("T")
+
+_FUTURES_LOGGER: Final = logging.getLogger("concurrent.futures")
+_LOGGER: Final = logging.getLogger("tokengate_executor")
+
+# As module globals: reading them off the class costs a look-up more, and these are the hot words.
+_CREATED: Final = TokenState.CREATED
+_WAITING: Final = TokenState.WAITING
+_EXECUTING: Final = TokenState.EXECUTING
+_COMPLETED: Final = TokenState.COMPLETED
+_FAILED: Final = TokenState.FAILED
+_CANCELLED: Final = TokenState.CANCELLED
+
+_early_ids: Final = count(1)
+# Guards _early_ids: itertools.count does not promise to be atomic without the GIL.
+_early_ids_lock: Final = allocate_lock()
+
+
+class Profile(Protocol):
+    """What a token knows of the executor that took it: its options, resolved, and its gate."""
+
+    @property
+    def weight(self) -> Weight | None: ...
+
+    @property
+    def operation(self) -> str | None: ...
+
+    @property
+    def weight_index(self) -> int: ...
+
+    @property
+    def log_unread_exceptions(self) -> bool: ...
+
+    def left_queue(self, *, cancelled: bool) -> None:
+        """A queued token stopped waiting; its shell is still in the queue.
+
+        Called with the token's lock held, before anybody can see that it stopped. Takes no lock.
+        """
+        ...
+
+    def make_room(self) -> None:
+        """Called after a token was cancelled in the queue, with no lock held."""
+        ...
+
+
+class _Unread:
+    """Stays with a failed token until somebody reads the exception; logs it when nobody did."""
+
+    __slots__ = ("exception", "operation")
+
+    def __init__(self, exception: BaseException, operation: str) -> None:
+        self.exception: BaseException | None = exception
+        self.operation = operation
+
+    def __del__(self) -> None:
+        # Straight from the finaliser, as asyncio does for its futures. It takes no lock of ours.
+        exception = self.exception
+        if exception is not None:
+            _LOGGER.error(
+                "exception in %s was never retrieved",
+                self.operation,
+                exc_info=(type(exception), exception, exception.__traceback__),
+            )
+
+
+class Token(Future[T]):
+    """A call that was handed to an executor, and the future of its result.
+
+    Works wherever a ``concurrent.futures.Future`` does (``wait``, ``as_completed``,
+    ``asyncio.wrap_future``), can be awaited in asyncio, and compares by identity.
+
+    Attributes:
+        submitted_at: when it was submitted, in seconds of ``time.perf_counter``.
+        started_at: when its call started, or ``None``.
+        settled_at: when it settled, or ``None``.
+    """
+
+    __slots__ = (
+        "_args",
+        "_audience",
+        "_context",
+        "_exception",
+        "_fn",
+        "_host",
+        "_id",
+        "_kwargs",
+        "_lane",
+        "_lock",
+        "_name",
+        "_phase",
+        "_profile",
+        "_result",
+        "_serial",
+        "_unread",
+        "settled_at",
+        "started_at",
+        "submitted_at",
+    )
+
+    _result: T | None
+    _serial: int
+    submitted_at: float
+    started_at: float | None
+    settled_at: float | None
+
+    def __init__(
+        self,
+        fn: Callable[..., T] | None = None,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        context: Context | None = None,
+        profile: Profile | None = None,
+    ) -> None:
+        """For executors; users get tokens from ``submit``. Without a call: a bare future."""
+        # Guards _phase on its way forward, _audience and _id. Never held while user code runs.
+        self._lock = allocate_lock()
+        self._phase = _CREATED
+        self._fn = fn
+        self._args = args
+        self._kwargs = kwargs
+        self._context = context
+        self._profile = profile
+        self._audience: Audience | None = None
+        self._host: Host | None = None
+        self._lane: int | None = None
+        self._name: OperationName | None = None
+        self._id: str | None = None
+        self._unread: _Unread | None = None
+        self.started_at = None
+        self.settled_at = None
+        self.submitted_at = perf_counter()
+
+    # -- what the token is ------------------------------------------------------------------------
+
+    @property
+    def state(self) -> TokenState:
+        """Where the token is in its life, a moment ago."""
+        phase = self._phase
+        if phase is _WAITING and self._lane is not None:
+            return TokenState.ADMITTED
+        return phase
+
+    @property
+    def id(self) -> str:
+        """``worker-serial``: the nth token that a worker started; ``0-n`` when asked earlier.
+
+        Unique within the executor and stable once it was asked for. Made when asked for.
+        """
+        with self._lock:
+            if self._id is None:
+                host = self._host
+                if host is None:
+                    with _early_ids_lock:
+                        self._id = f"0-{next(_early_ids)}"
+                else:
+                    self._id = f"{host.number}-{self._serial}"
+            return self._id
+
+    @property
+    def operation(self) -> str:
+        """The name under which the call is counted: the option, or ``module.qualname``."""
+        if self._profile is not None and self._profile.operation is not None:
+            return self._profile.operation
+        fn = self._fn
+        # The token lets go of its call at any moment, but notes its name before.
+        name = self._name if fn is None else name_of(fn)
+        return "unnamed" if name is None else joined(name)
+
+    @property
+    def weight(self) -> Weight | None:
+        """``"heavy"``, ``"medium"``, ``"light"``, or ``None``: unweighted."""
+        return None if self._profile is None else self._profile.weight
+
+    @property
+    def lane(self) -> int | None:
+        """The number of the lane that took the token, from 1; ``None`` while none has."""
+        return self._lane
+
+    @property
+    def attempts(self) -> int:
+        """How many times the call was started."""
+        return 0 if self.started_at is None else 1
+
+    def __repr__(self) -> str:
+        phase = self._phase
+        what = phase.future_state.lower() if phase is not _CANCELLED else "cancelled"
+        if phase is _COMPLETED:
+            what += f" returned {type(self._result).__name__}"
+        elif phase is _FAILED:
+            what += f" raised {type(self._exception).__name__}"
+        return f"<{type(self).__name__} at {id(self):#x} state={what}>"
+
+    # -- waiting for it ---------------------------------------------------------------------------
+
+    def cancelled(self) -> bool:
+        """Whether the token was cancelled."""
+        return self._phase is _CANCELLED
+
+    def running(self) -> bool:
+        """Whether the call is running."""
+        return self._phase is _EXECUTING
+
+    def done(self) -> bool:
+        """Whether the token is settled: completed, failed or cancelled."""
+        return self._phase.settled
+
+    def result(self, timeout: float | None = None) -> T:
+        """The result of the call.
+
+        Args:
+            timeout: how long to wait for it, in seconds; ``None``: as long as it takes.
+
+        Raises:
+            CancelledError: the token was cancelled.
+            TimeoutError: it did not settle in time. The call goes on.
+            DeadlockError: the caller is a worker, and the wait could never end.
+            BaseException: whatever the call raised.
+        """
+        if self._phase is _COMPLETED:
+            return self._result  # type: ignore[return-value]
+        try:
+            exception = self.exception(timeout)
+            if exception is not None:
+                raise exception
+            return self._result  # type: ignore[return-value]
+        finally:
+            # The traceback of what is raised here holds this frame: break the ring.
+            self = exception = None  # type: ignore[assignment]  # noqa: PLW0642
+
+    get = result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the call raised, or ``None`` when it returned. Waits and raises as ``result``."""
+        if not self._phase.settled:
+            self._block(timeout)
+        phase = self._phase
+        if phase is _FAILED:
+            if self._unread is not None:
+                self._unread.exception = None
+            return self._exception
+        if phase is _COMPLETED:
+            return None
+        if phase is _CANCELLED:
+            raise CancelledError
+        raise TimeoutError
+
+    def add_done_callback(self, fn: Callback) -> None:
+        """Call ``fn(token)`` once the token is settled; at once if it is.
+
+        Callbacks run in the order in which they were added, on the thread that settles the token.
+        An exception in one is logged under ``concurrent.futures``, as the standard library does.
+        """
+        with self._lock:
+            if not self._phase.settled:
+                self._the_audience().callbacks.append(fn)
+                return
+        if self._unread is not None:
+            self._unread.exception = None
+        self._call_back([fn])
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait in asyncio. Cancelling the task that waits cancels a token that has not started."""
+        from asyncio import wrap_future  # noqa: PLC0415  slow to import, seldom needed
+
+        return wrap_future(self).__await__()
+
+    def _block(self, timeout: float | None) -> None:
+        """Wait until the token is settled or the time is over; a worker lends itself meanwhile."""
+        host = current_thread.host
+        if host is None or (timeout is not None and timeout <= 0):
+            self._sleep(timeout)
+        elif timeout is not None or not host.run_in_place(self):
+            with host.lending(self, timeout):
+                self._sleep(timeout)
+
+    def _sleep(self, timeout: float | None) -> None:
+        if timeout is not None and timeout <= 0:
+            return
+        sleeper = allocate_lock()
+        sleeper.acquire()
+        with self._lock:
+            if self._phase.settled:
+                return
+            self._the_audience().sleepers.append(sleeper)
+        awake = False
+        try:
+            awake = sleeper.acquire(timeout=-1 if timeout is None else min(timeout, TIMEOUT_MAX))
+        finally:
+            if not awake:
+                with self._lock:
+                    audience = self._audience
+                    if audience is not None and sleeper in audience.sleepers:
+                        audience.sleepers.remove(sleeper)
+
+    def _the_audience(self) -> Audience:
+        """Called with the lock held."""
+        audience = self._audience
+        if audience is None:
+            audience = self._audience = Audience()
+        return audience
+
+    # -- settling it ------------------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Cancel the call if it has not started.
+
+        A cancelled token is settled at once: whoever waits for it is woken, its callbacks have run
+        when this returns, and its call and its place in the queue are free.
+
+        Returns:
+            whether the token is cancelled.
+        """
+        with self._lock:
+            phase = self._phase
+            if phase is not _WAITING and phase is not _CREATED:
+                return phase is _CANCELLED
+            queued_at = self._profile if phase is _WAITING else None
+            if queued_at is not None:
+                queued_at.left_queue(cancelled=True)
+            callbacks = _settle(self, _CANCELLED, None, None, perf_counter())
+        if queued_at is not None:
+            queued_at.make_room()
+        self._call_back(callbacks)
+        return True
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """For executors and tests: as in ``concurrent.futures.Future``."""
+        with self._lock:
+            phase = self._phase
+            if phase is _CREATED or phase is _WAITING:
+                if phase is _WAITING and self._profile is not None:
+                    self._profile.left_queue(cancelled=False)
+                self._phase = _EXECUTING
+                self.started_at = perf_counter()
+                return True
+        if phase is _CANCELLED:
+            return False
+        _FUTURES_LOGGER.critical("Future %s in unexpected state: %s", id(self), phase.future_state)
+        raise RuntimeError("Future in unexpected state")
+
+    def set_result(self, result: T) -> None:
+        """For executors and tests: as in ``concurrent.futures.Future``."""
+        self._settle_by_hand(_COMPLETED, result, None)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """For executors and tests: as in ``concurrent.futures.Future``."""
+        self._settle_by_hand(_FAILED, None, exception)
+
+    def _settle_by_hand(
+        self, phase: TokenState, result: Any, exception: BaseException | None
+    ) -> None:
+        callbacks: Sequence[Callback] = ()
+        with self._lock:
+            open_ = not self._phase.settled
+            if open_:
+                if self._phase is _WAITING and self._profile is not None:
+                    self._profile.left_queue(cancelled=False)
+                callbacks = _settle(self, phase, result, exception, perf_counter())
+        if not open_:
+            raise InvalidStateError(f"{self._state}: {self!r}")
+        self._call_back(callbacks)
+
+    def _call_back(
+        self,
+        callbacks: Iterable[Callback],
+        logged: type[BaseException] = Exception,
+    ) -> None:
+        """Run the callbacks, each of them; log what they raise if it is a ``logged`` one."""
+        escaped: BaseException | None = None
+        for callback in callbacks:
+            try:
+                callback(self)
+            except logged:
+                _FUTURES_LOGGER.exception("exception calling callback for %r", self)
+            except BaseException as exception:
+                escaped = escaped or exception
+        if escaped is not None:
+            try:
+                raise escaped
+            finally:
+                escaped = None
+
+    # -- what the standard library's own functions reach for -----------------------------------------
+
+    @property
+    def _condition(self) -> Any:  # type: ignore[override]
+        """``wait`` and ``as_completed`` only ever lock it, so it is the plain lock."""
+        return self._lock
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        return self._phase.future_state
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        """Read with the lock held, as ``_condition`` promises."""
+        return self._the_audience().waiters
+
+
+# -- the engine's side: how a token is queued, claimed and settled -----------------------------------
+
+
+def joined(name: OperationName) -> str:
+    """An operation's name in one string."""
+    module, qualified = name
+    return qualified if module is None else f"{module}.{qualified}"
+
+
+def enter(token: Token[Any]) -> None:
+    """``CREATED → WAITING``, before the token is put where others can see it."""
+    token._phase = _WAITING
+
+
+def admit(token: Token[Any], lane: int) -> None:
+    """``WAITING → ADMITTED``; harmless on a token that was cancelled meanwhile."""
+    token._lane = lane
+
+
+def claim(token: Token[Any], host: Host) -> bool:
+    """``WAITING → EXECUTING``, true for exactly one claimant.
+
+    The claimant alone writes to the token from here on, until it settles it.
+    """
+    lock = token._lock
+    lock.acquire()
+    if token._phase is not _WAITING:
+        lock.release()
+        return False
+    token._phase = _EXECUTING
+    lock.release()
+    token._host = host
+    token._serial = host.started
+    token._lane = host.lane_number
+    return True
+
+
+def claim_in_queue(token: Token[Any], host: Host) -> bool:
+    """``claim`` for somebody who did not take the token out of its queue; its shell stays there."""
+    with token._lock:
+        if token._phase is not _WAITING:
+            return False
+        if token._profile is not None:
+            token._profile.left_queue(cancelled=False)
+        token._phase = _EXECUTING
+    token._host = host
+    token._serial = host.started
+    token._lane = host.lane_number
+    return True
+
+
+def host_of(token: Token[Any]) -> Host | None:
+    """The worker that claimed the token."""
+    return token._host
+
+
+def profile_of(token: Token[Any]) -> Profile | None:
+    """What the token keeps of its executor; ``None`` for a bare future."""
+    return token._profile
+
+
+def call_of(
+    token: Token[T],
+) -> tuple[Callable[..., T], tuple[Any, ...], dict[str, Any] | None, Context, Profile]:
+    """What a claimed token calls, with what, in which context, under which options."""
+    # Whatever is claimed was queued, so it has all of these; a bare future is never queued.
+    return (  # type: ignore[return-value]
+        token._fn,
+        token._args,
+        token._kwargs,
+        token._context,
+        token._profile,
+    )
+
+
+def early_id(token: Token[Any]) -> str | None:
+    """The id, if anybody asked for it so far."""
+    return token._id
+
+
+def complete(token: Token[T], result: T, name: OperationName, now: float) -> None:
+    """``EXECUTING → COMPLETED``, by the claimant; runs the callbacks and logs what they raise."""
+    token._name = name
+    lock = token._lock
+    lock.acquire()
+    try:
+        callbacks = _settle(token, _COMPLETED, result, None, now)
+    finally:
+        lock.release()
+    if callbacks:
+        token._call_back(callbacks, BaseException)
+
+
+def fail(token: Token[Any], exception: BaseException, name: OperationName, now: float) -> None:
+    """``EXECUTING → FAILED``, by the claimant; runs the callbacks and logs what they raise."""
+    token._name = name
+    with token._lock:
+        callbacks = _settle(token, _FAILED, None, exception, now)
+        if not callbacks and token._profile is not None and token._profile.log_unread_exceptions:
+            token._unread = _Unread(exception, token.operation)
+    token._call_back(callbacks, BaseException)
+
+
+def fail_waiting(token: Token[Any], exception: BaseException) -> bool:
+    """``WAITING → FAILED``, for a token whose call will never start; false: it is too late."""
+    with token._lock:
+        if token._phase is not _WAITING:
+            return False
+        callbacks = _settle(token, _FAILED, None, exception, perf_counter())
+    token._call_back(callbacks, BaseException)
+    return True
+
+
+def withdraw(token: Token[Any]) -> bool:
+    """Claim back a token that nobody was given yet; false: a worker has claimed it.
+
+    It stays claimed and never runs.
+    """
+    with token._lock:
+        if token._phase is not _WAITING:
+            return False
+        if token._profile is not None:
+            token._profile.left_queue(cancelled=False)
+        token._phase = _EXECUTING
+        token._fn = token._kwargs = token._context = None
+        token._args = ()
+    return True
+
+
+def is_waiting(token: Token[Any]) -> bool:
+    """Whether the token could be claimed, a moment ago."""
+    return token._phase is _WAITING
+
+
+def orphan(token: Token[Any], exception: BaseException) -> None:
+    """In a forked child: settle a token whose call runs in the parent.
+
+    The lock may be held by a thread that does not exist here, so the token gets a new one. Callbacks
+    are dropped: they belong to the parent, which runs them.
+    """
+    token._lock = allocate_lock()
+    if not token._phase.settled:
+        token._audience = None
+        _settle(token, _FAILED, None, exception, perf_counter())
+
+
+def _settle(
+    token: Token[Any],
+    state: TokenState,
+    result: Any,
+    exception: BaseException | None,
+    now: float,
+) -> Sequence[Callback]:
+    """The one place where a token becomes settled. Called with its lock held.
+
+    Returns the callbacks, which the caller runs without the lock.
+    """
+    fn = token._fn
+    if fn is not None:
+        if token._name is None:
+            token._name = name_of(fn)
+        token._fn = token._kwargs = token._context = None
+        token._args = ()
+    token.settled_at = now
+    token._result = result
+    token._exception = exception
+    token._phase = state
+    audience = token._audience
+    return () if audience is None else audience.tell(token, state)

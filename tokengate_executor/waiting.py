@@ -1,0 +1,131 @@
+"""Those who wait for a token, and what happens when the one who waits is a worker.
+
+A worker that blocked for a token of its own executor would take away the thread that the token may
+need. So a token that blocks its caller asks ``current_thread.host`` first: a worker registers itself
+there, and runs the token in place or has a spare worker lent for as long as it blocks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from tokengate_executor.lifecycle import TokenState
+
+if TYPE_CHECKING:
+    from tokengate_executor.token import Token
+
+__all__ = ["Audience", "Callback", "Host", "current_thread"]
+
+Callback = Callable[[Any], object]
+
+
+class Host(Protocol):
+    """A worker, as a token sees it."""
+
+    @property
+    def number(self) -> int:
+        """From 1, unique within the executor."""
+        ...
+
+    @property
+    def lane_number(self) -> int:
+        """The lane it belongs to, from 1."""
+        ...
+
+    @property
+    def started(self) -> int:
+        """How many tokens it has started."""
+        ...
+
+    def run_in_place(self, token: Token[Any]) -> bool:
+        """Run a token that is still queued right here, if this worker may; true: it is settled."""
+        ...
+
+    def lending(
+        self, token: Token[Any] | None, timeout: float | None
+    ) -> AbstractContextManager[None]:
+        """A spare worker stands in for this one, on whose thread we are, while it blocks.
+
+        Raises:
+            DeadlockError: on entering, when the wait could never end.
+        """
+        ...
+
+
+class _CurrentThread(threading.local):
+    """What the thread that looks at it is to us."""
+
+    host: Host | None = None
+
+
+current_thread: Final = _CurrentThread()
+
+
+class _LendingEvent(threading.Event):
+    """The event of a waiter that a worker's call made by ``wait`` or ``as_completed``."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__()
+        self._host = host
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if self.is_set():
+            return True
+        with self._host.lending(None, timeout):
+            return super().wait(timeout)
+
+
+class _Waiters(list[Any]):
+    """The list that ``concurrent.futures.wait`` and ``as_completed`` append their waiter to.
+
+    They append with every token's lock held, so no token can settle and nobody has set the waiter's
+    event: that is the moment when it may still be exchanged for one that lends a spare worker.
+    """
+
+    __slots__ = ()
+
+    def append(self, waiter: Any, /) -> None:
+        host = current_thread.host
+        if host is not None and type(waiter.event) is threading.Event:
+            waiter.event = _LendingEvent(host)
+        super().append(waiter)
+
+
+class Audience:
+    """Those who wait for one token; made when the first of them comes. Guarded by the token's lock.
+
+    Attributes:
+        callbacks: to be called once the token is settled.
+        sleepers: locks, held, each with one thread asleep on it; releasing it wakes the thread.
+        waiters: those of the standard library, which stay until they take themselves away.
+    """
+
+    __slots__ = ("callbacks", "sleepers", "waiters")
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callback] = []
+        self.sleepers: list[Any] = []
+        self.waiters: list[Any] = _Waiters()
+
+    def tell(self, token: Token[Any], state: TokenState) -> list[Callback]:
+        """Wake everybody; returns the callbacks, which are to be run without the lock.
+
+        A waiter takes its own lock or its event's inside the token's, never the other way round; it
+        is the standard library's order too, and no waiter calls back.
+        """
+        for waiter in self.waiters:
+            if state is TokenState.COMPLETED:
+                waiter.add_result(token)
+            elif state is TokenState.FAILED:
+                waiter.add_exception(token)
+            else:
+                waiter.add_cancelled(token)
+        for sleeper in self.sleepers:
+            sleeper.release()
+        self.sleepers = []
+        callbacks = self.callbacks
+        self.callbacks = []
+        return callbacks
