@@ -10,7 +10,7 @@ from contextvars import copy_context
 from functools import update_wrapper
 from itertools import count
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, cast, overload
 
 from typing_extensions import Unpack, override
 
@@ -99,8 +99,8 @@ class TokenGateExecutor(ThreadPoolExecutor):
     ) -> None:
         # The parent's __init__ is not run: it would build machinery that is never used.
         if max_workers is None:
-            cpus = getattr(os, "process_cpu_count", os.cpu_count)() or 1
-            max_workers = min(32, cpus + 4)
+            count_cpus: Callable[[], int | None] = getattr(os, "process_cpu_count", os.cpu_count)
+            max_workers = min(32, (count_cpus() or 1) + 4)
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
@@ -110,9 +110,8 @@ class TokenGateExecutor(ThreadPoolExecutor):
         _check_count("max_spare_workers", max_spare_workers, least=0)
         if exit_policy not in ("wait", "abandon"):
             raise InvalidOptionError("exit_policy", exit_policy, "'wait' or 'abandon'")
-        given_policy: object = policy
-        if given_policy is not None and not isinstance(given_policy, AffinityPolicy):
-            raise InvalidOptionError("policy", given_policy, "an AffinityPolicy or None")
+        if policy is not None and not isinstance(cast("object", policy), AffinityPolicy):
+            raise InvalidOptionError("policy", policy, "an AffinityPolicy or None")
         if lanes is not None:
             _check_count("lanes", lanes, least=1, most=max_workers)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 from tokengate_executor import TokenGateExecutor
+from tokengate_executor.policies.weights import WEIGHTS
 
 from .driver import Run, count_tasks, run_job
 from .figures import write_figures, write_heading, write_notes
@@ -25,12 +26,12 @@ from .progress import Progress
 from .report import compare_rows, sum_up, why_not_writable, write_report
 from .scan import scan_tree, signature_of
 from .text import escaped_path, printable, write_line
-from .work import WORKS, light_work, settings
+from .work import light_work, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from tokengate_executor import ExecutorStatistics, LaneStatistics
+    from tokengate_executor import ExecutorStatistics, ExecutorView, LaneStatistics
 
     from .driver import Submit
     from .report import Comparison, Totals
@@ -177,9 +178,9 @@ def run_ours(
     """Run the job through ``TokenGateExecutor``, each call with its weight."""
     started = time.perf_counter()
     with _ending_early_on_error(TokenGateExecutor(workers)) as executor:
-        by_weight = {
+        by_weight: dict[Weight, ExecutorView] = {
             weight: executor.options(weight=weight, operation=f"demo.{weight}")
-            for weight in (work.weight for work in WORKS)
+            for weight in WEIGHTS
         }
 
         def submit(

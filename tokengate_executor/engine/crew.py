@@ -19,7 +19,7 @@ from __future__ import annotations
 import sys
 import threading
 from _thread import allocate_lock
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, Final
@@ -137,7 +137,7 @@ class Crew:
     @contextmanager
     def lending(
         self, worker: Worker, token: Token[Any] | None, timeout: float | None
-    ) -> Iterator[None]:
+    ) -> Generator[None, None, None]:
         """See ``waiting.Host``."""
         lane = worker.lane
         with self._lock:

@@ -46,7 +46,7 @@ def _end_all() -> None:
 
 
 def _log_abandoned(crew: Crew) -> None:
-    frames = sys._current_frames()
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
     for worker in crew.workers:
         token, thread = worker.current, worker.thread
         if token is None or thread is None or thread.ident is None:
