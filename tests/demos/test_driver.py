@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -103,6 +105,26 @@ def test_names_that_are_not_utf_8_keep_their_bytes() -> None:
 def test_tasks_are_counted_without_running_them() -> None:
     """The count is that of the calls submitted."""
     assert count_tasks(files("a.py", "b", "c.py")) == 8
+
+
+def test_a_failed_future_is_freed_at_once() -> None:
+    """Its error's traceback holds no frame that holds the future: the collector has no work."""
+    futures: list[weakref.ref[Future[JsonObject]]] = []
+
+    def failing(
+        _weight: Weight, _function: Callable[[str], JsonObject], _path: str, /
+    ) -> Future[JsonObject]:
+        future: Future[JsonObject] = Future()
+        future.set_exception(ValueError("odd"))
+        futures.append(weakref.ref(future))
+        return future
+
+    gc.disable()
+    try:
+        run_job(files("a"), failing)
+        assert [future() for future in futures] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_an_interruption_comes_through() -> None:

@@ -7,10 +7,13 @@ patched open.
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import lzma
 import os
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,6 +77,30 @@ def test_medium_work_raises_for_what_does_not_parse(tmp_path: Path, source: byte
     (tmp_path / "bad.py").write_bytes(source)
     with pytest.raises((SyntaxError, ValueError, MemoryError, RecursionError)):
         work.medium_work(str(tmp_path / "bad.py"))
+
+
+def test_programs_parsed_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Trees of different depth, built while the collector lets other threads in, are all counted."""
+    programs = []
+    for number in range(4):
+        path = tmp_path / f"{number}.py"
+        path.write_text(f"x = {'[' * 10 * number}1{']' * 10 * number}\n" * 200, encoding="utf-8")
+        programs.append(str(path))
+    alone = list(map(work.medium_work, programs))
+
+    def let_others_in(_phase: str, _facts: dict[str, int]) -> None:
+        time.sleep(0)
+
+    threshold, *_ = gc.get_threshold()
+    gc.callbacks.append(let_others_in)
+    gc.set_threshold(20)
+    try:
+        with ThreadPoolExecutor(4) as executor:
+            together = list(executor.map(work.medium_work, programs * 3))
+    finally:
+        gc.set_threshold(threshold)
+        gc.callbacks.remove(let_others_in)
+    assert together == alone * 3
 
 
 def test_medium_work_leaves_a_huge_program_alone(

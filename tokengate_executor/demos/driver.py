@@ -89,6 +89,9 @@ def run_job(
             row[weight] = future.result()
         except Exception as error:  # every way to fail is a row
             row[weight] = {"error": {**describe_error(error)}}
+        finally:
+            # The future holds the error, whose traceback holds this frame: break the ring.
+            del future
         on_task_done()
 
     for file in files:

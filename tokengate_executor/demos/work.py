@@ -18,8 +18,11 @@ import keyword
 import lzma
 import os
 import stat
+import sys
+import threading
 import tokenize
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
@@ -27,6 +30,7 @@ from .text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 JsonValue: TypeAlias = "str | int | float | bool | JsonObject | list[JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
@@ -55,6 +59,14 @@ FREQUENT_NAMES: Final = 5
 
 NOT_PYTHON: Final = "not a .py file"
 """The reason in place of medium work for every other file; no task is submitted for it."""
+
+# CPython 3.11 counts the depth of the syntax tree that is being built for all threads together, and
+# says SystemError when another thread begins a tree in between, which it can whenever a finaliser
+# runs (python/cpython#106905 is a near relative). Since 3.12 the collector does not run in there.
+# A lock costs nothing: parsing holds the interpreter lock anyway.
+_one_syntax_tree_at_a_time: Final[AbstractContextManager[object]] = (
+    threading.Lock() if sys.version_info < (3, 12) else nullcontext()
+)
 
 _CHUNK_BYTES: Final = 256 * 1024
 
@@ -110,7 +122,9 @@ def medium_work(path: str) -> JsonObject:
         return {"skipped": f"larger than {PARSED_BYTES_AT_MOST} bytes"}
 
     nodes = functions = classes = 0
-    for node in ast.walk(ast.parse(source)):
+    with _one_syntax_tree_at_a_time:
+        tree = ast.parse(source)
+    for node in ast.walk(tree):
         nodes += 1
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             functions += 1
