@@ -182,8 +182,15 @@ class Crew:
     def _spare_for(self, lane: Lane) -> Worker | None:
         """A spare worker of this lane, if there may be one more. Called with the lock held."""
         for spare in self.spares:
-            if spare.leaving and spare.lane is lane and spare not in self._free_spares:
-                spare.leaving = False  # it has not gone yet: it stays
+            # It runs and has not gone yet: it stays. One without a thread may be on its way off
+            # the list of the idle, or be started this moment: it is somebody else's to move.
+            if (
+                spare.leaving
+                and spare.lane is lane
+                and spare.thread is not None
+                and spare not in self._free_spares
+            ):
+                spare.leaving = False
                 return spare
         for spare in self._free_spares:
             if spare.lane is lane:
@@ -229,10 +236,12 @@ class Crew:
     def may_leave(self, spare: Worker) -> bool:
         """Whether a spare that saw itself leaving is still to leave; then it is free from here on."""
         with self._lock:
-            if spare.leaving:
-                self._free_spares.append(spare)
-                return True
-            return False
+            if not spare.leaving:
+                return False
+            self._free_spares.append(spare)
+        # It may have been roused for a token that it does not take any more: pass that on.
+        self.gate.rouse_for_the_rest()
+        return True
 
     # -- ending -----------------------------------------------------------------------------------
 

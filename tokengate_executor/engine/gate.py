@@ -283,9 +283,16 @@ class Gate:
             self.compact_at = max(_COMPACT_AT_LEAST, kept, 2 * len(self.cancelled_shells))
         finally:
             self.lock.release()
+        self.rouse_for_the_rest()
+
+    def rouse_for_the_rest(self) -> None:
+        """Rouse a worker for each queue in which something is left."""
         for route in self.routes.values():
             if route.backlog and self.idle:
                 self._rouse(route)
+        for lane in self.lanes:
+            if lane.mailbox and self.idle:
+                self._rouse(lane.mailbox_route)
 
     def drain(self) -> list[Token[Any]]:
         """Take everything out, in order, for the caller to settle."""
