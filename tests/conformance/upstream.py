@@ -29,7 +29,14 @@ import importlib.util
 import json
 import sys
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures._base import (
+    CANCELLED,
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+)
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -47,6 +54,9 @@ CONCURRENT_FUTURES_PARTS = (
     "test_shutdown",
 )
 FUTURE_TEST_CLASS = "FutureTests"
+# The classes that test futures which no executor made. `wait` is tested with those of the standard
+# class beside our tokens, as one is in the state CANCELLED, which no public method leads to alone.
+BARE_FUTURE_CLASSES = (FUTURE_TEST_CLASS, "ThreadPoolAsCompletedTest")
 
 ASYNCIO_FUTURES = "test.test_asyncio.test_futures"
 
@@ -151,20 +161,42 @@ def make_future_class() -> type[concurrent.futures.Future[Any]]:
     return Future
 
 
-@contextlib.contextmanager
-def substituted_future() -> Iterator[None]:
-    """Let modules that are imported inside the block see our token under the name `Future`.
+def substitute_future(module: ModuleType) -> None:
+    """Put our token in place of `Future`, and of the futures in given states, in a test module.
 
-    Only there: process pools make their futures from the same name, and are not what is tested.
+    Only there: process pools make their futures of the standard class, and are not what is tested.
+    CPython's tests bring a future into a state by writing its private attributes, so `create_future`
+    and the futures it made are replaced by ours that came there by public methods.
     """
-    standard, ours = concurrent.futures.Future, make_future_class()
-    replace(concurrent.futures, "Future", ours)
-    replace(concurrent.futures._base, "Future", ours)
-    try:
-        yield
-    finally:
-        replace(concurrent.futures, "Future", standard)
-        replace(concurrent.futures._base, "Future", standard)
+    future_class = make_future_class()
+
+    def create_future(
+        state: str = PENDING, exception: BaseException | None = None, result: object = None
+    ) -> concurrent.futures.Future[Any]:
+        future = future_class()
+        if state == RUNNING:
+            future.set_running_or_notify_cancel()
+        elif state in {CANCELLED, CANCELLED_AND_NOTIFIED}:
+            future.cancel()
+        elif exception is not None:
+            future.set_exception(exception)
+        elif state == FINISHED:
+            future.set_result(result)
+        return future
+
+    replacements = {
+        "Future": future_class,
+        "create_future": create_future,
+        "PENDING_FUTURE": create_future(PENDING),
+        "RUNNING_FUTURE": create_future(RUNNING),
+        "CANCELLED_FUTURE": create_future(CANCELLED),
+        "CANCELLED_AND_NOTIFIED_FUTURE": create_future(CANCELLED_AND_NOTIFIED),
+        "EXCEPTION_FUTURE": create_future(FINISHED, exception=OSError()),
+        "SUCCESSFUL_FUTURE": create_future(FINISHED, result=42),
+    }
+    for name, replacement in replacements.items():
+        if hasattr(module, name):
+            replace(module, name, replacement)
 
 
 def substitute_in_child_scripts(module: ModuleType) -> None:
@@ -186,22 +218,20 @@ def substitute_in_child_scripts(module: ModuleType) -> None:
     replace(module, "assert_python_ok", assert_python_ok)
 
 
-def load(module_name: str, subject: str) -> ModuleType:
-    """Import one of CPython's test modules with the substitutions the subject asks for."""
+def load(module_name: str, class_name: str, subject: str) -> ModuleType:
+    """Import one of CPython's test modules with the substitutions that the test class needs."""
     if subject == "stdlib":
         return importlib.import_module(module_name)
     sys.path.insert(0, str(PACKAGE_PARENT))
     substitute_executor()
-    if module_name.startswith(CONCURRENT_FUTURES):
-        with substituted_future():
-            module = importlib.import_module(module_name)
-        substitute_in_child_scripts(module)
-        return module
     module = importlib.import_module(module_name)
     if module_name == ASYNCIO_FUTURES:
-        # This one looks the class up when a test runs, and asyncio checks against it by then.
+        # It looks the class up when a test runs, in a module that asyncio looks into as well.
         names = {**vars(concurrent.futures), "Future": make_future_class()}
         replace(module, "concurrent", SimpleNamespace(futures=SimpleNamespace(**names)))
+    if class_name in BARE_FUTURE_CLASSES:
+        substitute_future(module)
+    substitute_in_child_scripts(module)
     return module
 
 
@@ -240,7 +270,7 @@ def run_test(test_id: str, subject: str) -> dict[str, str]:
     """Run one test, and return its outcome ("passed", "failed", "skipped") and the details."""
     module_name, class_name, method = test_id.rsplit(".", 2)
     try:
-        module = load(module_name, subject)
+        module = load(module_name, class_name, subject)
     except unittest.SkipTest as skip:
         return {"outcome": "skipped", "details": str(skip)}
     from test import support
