@@ -73,6 +73,9 @@ def test_both_executors_agree_and_the_report_has_every_file(tree: Path) -> None:
     assert report["files"][3]["medium"]["names"] == 1
     assert report["comparison"]["agree"] is True
     assert report["totals"]["tasks"] == 11
+    for run in report["runs"]:
+        assert run["seconds"] > 0
+        assert run["cpu_seconds"] >= 0
     assert report["totals"]["failed_tasks"] == 1
     started = [lane["started_by_weight"] for lane in report["lanes"]]
     assert {

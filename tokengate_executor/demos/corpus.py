@@ -161,7 +161,7 @@ def run_demo(options: DemoOptions, output: IO[str], errors: IO[str]) -> int:
 
 def run_plain(files: Sequence[CorpusFile], workers: int, on_task_done: Callable[[], object]) -> Run:
     """Run the job through ``ThreadPoolExecutor``, which has no weights to give."""
-    started = time.perf_counter()
+    started = _now()
     with _ending_early_on_error(ThreadPoolExecutor(workers)) as executor:
 
         def submit(
@@ -176,7 +176,7 @@ def run_ours(
     files: Sequence[CorpusFile], workers: int, on_task_done: Callable[[], object]
 ) -> tuple[Run, ExecutorStatistics]:
     """Run the job through ``TokenGateExecutor``, each call with its weight."""
-    started = time.perf_counter()
+    started = _now()
     with _ending_early_on_error(TokenGateExecutor(workers)) as executor:
         by_weight: dict[Weight, ExecutorView] = {
             weight: executor.options(weight=weight, operation=f"demo.{weight}")
@@ -213,6 +213,7 @@ def make_report(
             "executor": run.executor,
             "workers": options.workers,
             "seconds": run.seconds,
+            "cpu_seconds": run.cpu_seconds,
             "tasks_per_second": run.tasks_per_second,
         }
         for run in (plain, ours)
@@ -249,13 +250,18 @@ def make_report(
 
 def _timed(
     name: str,
-    started: float,
+    started: tuple[float, float],
     files: Sequence[CorpusFile],
     submit: Submit,
     on_task_done: Callable[[], object],
 ) -> Run:
     rows = run_job(files, submit, on_task_done=on_task_done)
-    return Run(name, time.perf_counter() - started, count_tasks(files), rows)
+    seconds, cpu_seconds = (now - then for now, then in zip(_now(), started, strict=True))
+    return Run(name, seconds, cpu_seconds, count_tasks(files), rows)
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
 
 
 @contextmanager

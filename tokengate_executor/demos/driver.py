@@ -37,12 +37,14 @@ class Run:
     Attributes:
         executor: name of the executor's class.
         seconds: from making the executor until the last result was taken.
+        cpu_seconds: what the process's threads together computed meanwhile.
         tasks: number of calls.
         rows: one for each file.
     """
 
     executor: str
     seconds: float
+    cpu_seconds: float
     tasks: int
     rows: list[JsonObject]
 
