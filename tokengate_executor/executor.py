@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import update_wrapper
@@ -23,13 +23,15 @@ from tokengate_executor.engine.router import Router
 from tokengate_executor.errors import InvalidOptionError
 from tokengate_executor.observe.history import TokenRecord, merged
 from tokengate_executor.observe.statistics import ExecutorStatistics, LaneStatistics
-from tokengate_executor.options import OptionNames, TaskOptions, attached
+from tokengate_executor.options import OptionNames, TaskOptions, attached, attachments
 from tokengate_executor.policies.topology import Topology, cpus_of_lanes, default_lanes
 from tokengate_executor.policies.weights import WEIGHTS, AffinityPolicy, Weight
 from tokengate_executor.token import Token
 
 if TYPE_CHECKING:
     import threading
+
+    from tokengate_executor.engine.workers import Worker
 
 __all__ = ["ExecutorView", "TokenGateExecutor"]
 
@@ -137,12 +139,7 @@ class TokenGateExecutor(ThreadPoolExecutor):
         router = Router()
         gate = Gate(routes, mailbox_size, max_workers, router)
         gate.lanes = tuple(
-            Lane(
-                number,
-                cpus_by_lane[number - 1],
-                tuple(r for r in routes if r.rank is None or number in r.rank),
-            )
-            for number in range(1, lanes + 1)
+            Lane(number, cpus_by_lane[number - 1], plain) for number in range(1, lanes + 1)
         )
         self._gate = gate
         self._log_unread_exceptions = log_unread_exceptions
@@ -180,9 +177,10 @@ class TokenGateExecutor(ThreadPoolExecutor):
         gate = self._gate
         if gate.closed is not None:
             raise gate.refusal()
-        said = attached(fn)
-        profile = self._plain if said is None else self._profile(said)
-        token = Token(fn, args, kwargs, copy_context(), profile)
+        profile = self._plain
+        if attachments and (said := attached(fn)) is not None:
+            profile = self._profile(said)
+        token = Token(fn, args, kwargs or None, copy_context(), profile)
         gate.admit(token, profile.route)
         return token
 
@@ -297,9 +295,7 @@ class TokenGateExecutor(ThreadPoolExecutor):
                     completed=completed,
                     failed=failed,
                     stolen=lane.stolen,
-                    started_by_weight=MappingProxyType(
-                        {n: sum(w.started_by_weight[i] for w in own) for i, n in enumerate(names)}
-                    ),
+                    started_by_weight=_by_weight(own, names),
                     busy_seconds=sum(worker.busy_seconds for worker in own),
                     waited_seconds=sum(worker.waited_seconds for worker in own),
                 )
@@ -307,7 +303,7 @@ class TokenGateExecutor(ThreadPoolExecutor):
         waiting = gate.waiting
         executing = sum(lane.executing for lane in lanes)
         completed = sum(lane.completed for lane in lanes)
-        failed = sum(lane.failed for lane in lanes)
+        failed = gate.failed_unstarted + sum(lane.failed for lane in lanes)
         cancelled = gate.cancelled_and_gone + len(gate.cancelled_shells)
         cancelled += sum(worker.cancelled for worker in workers)
         return ExecutorStatistics(
@@ -349,11 +345,10 @@ class TokenGateExecutor(ThreadPoolExecutor):
         profile = self._profiles.get(options)
         if profile is None:
             weight: Weight | None = options.weight
+            route = self._gate.routes[weight]
+            self._gate.use(route)
             profile = self._profiles[options] = Profile(
-                self._gate,
-                self._gate.routes[weight],
-                options.operation,
-                self._log_unread_exceptions,
+                self._gate, route, options.operation, self._log_unread_exceptions
             )
         return profile
 
@@ -416,15 +411,23 @@ def _map(
     buffersize: int | None,
 ) -> Iterator[T]:
     mapping.check_buffersize(buffersize)
+    deadline = mapping.deadline_after(timeout)
+    arguments = zip(*iterables, strict=False)
     if buffersize is None:
         # The iterator must not hold the executor: it ends when its last user lets go of it.
-        submitted = [executor.submit(fn, *given) for given in zip(*iterables, strict=False)]
-        return mapping.eager(submitted, timeout)
+        submit = executor.submit
+        return mapping.eager([submit(fn, *given) for given in arguments], deadline)
+    return mapping.lazy(lambda given: executor.submit(fn, *given), arguments, deadline, buffersize)
 
-    def submit(given: tuple[Any, ...]) -> Token[T]:
-        return executor.submit(fn, *given)
 
-    return mapping.lazy(submit, zip(*iterables, strict=False), timeout, buffersize)
+def _by_weight(workers: Iterable[Worker], names: Sequence[str]) -> Mapping[str, int]:
+    """How many calls the workers started, by weight; unweighted ones are the rest."""
+    started = {
+        name: sum(worker.started_by_weight[index] for worker in workers)
+        for index, name in enumerate(names)
+    }
+    started[names[0]] = sum(worker.started for worker in workers) - sum(started.values())
+    return MappingProxyType(started)
 
 
 def _check_count(argument: str, given: object, *, least: int, most: int | None = None) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from itertools import islice
 from typing import Any, TypeVar, cast
 
-__all__ = ["check_buffersize", "eager", "lazy"]
+__all__ = ["check_buffersize", "deadline_after", "eager", "lazy"]
 
 T = TypeVar("T")
 
@@ -26,43 +26,45 @@ def check_buffersize(buffersize: int | None) -> None:
         raise ValueError("buffersize must be None or > 0")
 
 
-def eager(futures: Sequence[Future[T]], timeout: float | None) -> Iterator[T]:
-    """The results of futures that are all submitted, in order."""
-    return _results(deque(futures), iter(()), _nothing, _deadline(timeout))
+def deadline_after(timeout: float | None) -> float | None:
+    """The moment, in seconds of ``time.monotonic``, at which the time for all results is over."""
+    return None if timeout is None else timeout + time.monotonic()
+
+
+def eager(futures: list[Future[T]], deadline: float | None) -> Iterator[T]:
+    """The results of futures that are all submitted, in order; takes the list for its own."""
+    futures.reverse()
+    try:
+        while futures:
+            # Popped first: neither the list nor this frame holds what the consumer has.
+            yield _result(futures.pop(), deadline)
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def lazy(
     submit: Callable[[tuple[Any, ...]], Future[T]],
     arguments: Iterable[tuple[Any, ...]],
-    timeout: float | None,
+    deadline: float | None,
     buffersize: int,
 ) -> Iterator[T]:
     """The results in order; input is taken when there is room for it among ``buffersize``."""
-    end = _deadline(timeout)
     rest = iter(arguments)
     futures = deque(submit(given) for given in islice(rest, buffersize))
-    return _results(futures, rest, submit, end)
+    return _refilled(futures, rest, submit, deadline)
 
 
-def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else timeout + time.monotonic()
-
-
-def _nothing(_: tuple[Any, ...]) -> Future[Any]:
-    raise AssertionError("an eager map has no further input")
-
-
-def _results(
+def _refilled(
     futures: deque[Future[T]],
     rest: Iterator[tuple[Any, ...]],
     submit: Callable[[tuple[Any, ...]], Future[T]],
-    end: float | None,
+    deadline: float | None,
 ) -> Iterator[T]:
     refused: RuntimeError | None = None
     try:
         while futures:
-            # The queue lets go of the future, and we of its result, before the consumer has it.
-            result = [_result(futures.popleft(), end)]
+            result = [_result(futures.popleft(), deadline)]
             if refused is None:
                 for given in islice(rest, 1):
                     try:
@@ -77,12 +79,12 @@ def _results(
             future.cancel()
 
 
-def _result(future: Future[T], end: float | None) -> T:
+def _result(future: Future[T], deadline: float | None) -> T:
     try:
-        try:
-            return future.result(None if end is None else end - time.monotonic())
-        finally:
-            future.cancel()
+        return future.result(None if deadline is None else deadline - time.monotonic())
+    except BaseException:
+        future.cancel()  # nobody can ask for it any more
+        raise
     finally:
         # The traceback of what is raised here holds this frame: break the ring.
         del future

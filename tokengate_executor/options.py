@@ -15,9 +15,21 @@ from typing import Any, Final, TypedDict, TypeVar, cast
 from tokengate_executor.errors import InvalidOptionError, UnknownOptionError
 from tokengate_executor.policies.weights import WEIGHTS, Weight
 
-__all__ = ["OperationName", "OptionNames", "TaskOptions", "attach", "attached", "name_of"]
+__all__ = [
+    "OperationName",
+    "OptionNames",
+    "TaskOptions",
+    "attach",
+    "attached",
+    "attachments",
+    "joined",
+    "name_of",
+]
 
 _ATTRIBUTE: Final = "__tokengate_options__"
+
+attachments: Final[set[TaskOptions]] = set()
+"""All options that were ever said at a function: while it is empty, nobody need look at one."""
 
 OperationName = tuple[str | None, str]
 """Module and qualified name: two references, joined to a string only when somebody asks."""
@@ -89,6 +101,7 @@ def attach(fn: AnyCallable, options: TaskOptions) -> AnyCallable:
             f"cannot attach options to {fn!r}: it takes no attributes; "
             "wrap it in a function, or say the options on a view: executor.options(...)"
         ) from None
+    attachments.add(options)
     return fn
 
 
@@ -124,3 +137,9 @@ def name_of(fn: Callable[..., Any]) -> OperationName:
         return name_of(fn.func)
     cls = fn if isinstance(fn, type) else kind
     return cls.__module__, cls.__qualname__
+
+
+def joined(name: OperationName) -> str:
+    """An operation's name in one string."""
+    module, qualified = name
+    return qualified if module is None else f"{module}.{qualified}"

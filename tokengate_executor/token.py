@@ -16,9 +16,6 @@ It is light: one plain lock, no condition, and a list of those who wait only whe
 they find the plain lock and a list made at that moment.
 """
 
-# The functions at the end are the token's other half, for the engine; users see only the class.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import logging
@@ -30,8 +27,9 @@ from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from tokengate_executor.errors import ForkedError
 from tokengate_executor.lifecycle import TokenState
-from tokengate_executor.options import OperationName, name_of
+from tokengate_executor.options import OperationName, joined, name_of
 from tokengate_executor.waiting import Audience, Callback, Host, current_thread
 
 if TYPE_CHECKING:
@@ -83,8 +81,12 @@ class Profile(Protocol):
         """Called after a token was cancelled in the queue, with no lock held."""
         ...
 
+    def left_behind(self, submitted_at: float, host: Host | None) -> bool:
+        """Whether this process was forked since, and nobody here runs what was submitted then."""
+        ...
 
-class _Unread:
+
+class Unread:
     """Stays with a failed token until somebody reads the exception; logs it when nobody did."""
 
     __slots__ = ("exception", "operation")
@@ -112,10 +114,10 @@ class Token(Future[T]):
 
     Attributes:
         submitted_at: when it was submitted, in seconds of ``time.perf_counter``.
-        started_at: when its call started, or ``None``.
-        settled_at: when it settled, or ``None``.
     """
 
+    # A slot stays unset until it means something, which is a third of the time it takes to make a
+    # token; ``getattr`` with ``None`` reads such a one.
     __slots__ = (
         "_args",
         "_audience",
@@ -123,7 +125,6 @@ class Token(Future[T]):
         "_exception",
         "_fn",
         "_host",
-        "_id",
         "_kwargs",
         "_lane",
         "_lock",
@@ -132,17 +133,24 @@ class Token(Future[T]):
         "_profile",
         "_result",
         "_serial",
-        "_unread",
-        "settled_at",
-        "started_at",
+        "_settled_at",
+        "_started_at",
         "submitted_at",
     )
 
+    # Of few tokens and therefore no slots; a ``Future`` has a dictionary for them.
+    _id: str | None = None
+    _unread: Unread | None = None
+
+    _exception: BaseException | None
+    _host: Host | None
+    _lane: int | None
+    _name: OperationName | None
     _result: T | None
     _serial: int
+    _settled_at: float | None
+    _started_at: float | None
     submitted_at: float
-    started_at: float | None
-    settled_at: float | None
 
     def __init__(
         self,
@@ -162,13 +170,6 @@ class Token(Future[T]):
         self._context = context
         self._profile = profile
         self._audience: Audience | None = None
-        self._host: Host | None = None
-        self._lane: int | None = None
-        self._name: OperationName | None = None
-        self._id: str | None = None
-        self._unread: _Unread | None = None
-        self.started_at = None
-        self.settled_at = None
         self.submitted_at = perf_counter()
 
     # -- what the token is ------------------------------------------------------------------------
@@ -177,7 +178,7 @@ class Token(Future[T]):
     def state(self) -> TokenState:
         """Where the token is in its life, a moment ago."""
         phase = self._phase
-        if phase is _WAITING and self._lane is not None:
+        if phase is _WAITING and self.lane is not None:
             return TokenState.ADMITTED
         return phase
 
@@ -189,7 +190,7 @@ class Token(Future[T]):
         """
         with self._lock:
             if self._id is None:
-                host = self._host
+                host: Host | None = getattr(self, "_host", None)
                 if host is None:
                     with _early_ids_lock:
                         self._id = f"0-{next(_early_ids)}"
@@ -204,7 +205,7 @@ class Token(Future[T]):
             return self._profile.operation
         fn = self._fn
         # The token lets go of its call at any moment, but notes its name before.
-        name = self._name if fn is None else name_of(fn)
+        name = getattr(self, "_name", None) if fn is None else name_of(fn)
         return "unnamed" if name is None else joined(name)
 
     @property
@@ -215,7 +216,17 @@ class Token(Future[T]):
     @property
     def lane(self) -> int | None:
         """The number of the lane that took the token, from 1; ``None`` while none has."""
-        return self._lane
+        return getattr(self, "_lane", None)
+
+    @property
+    def started_at(self) -> float | None:
+        """When its call started, in seconds of ``time.perf_counter``, or ``None``."""
+        return getattr(self, "_started_at", None)
+
+    @property
+    def settled_at(self) -> float | None:
+        """When it settled, in seconds of ``time.perf_counter``, or ``None``."""
+        return getattr(self, "_settled_at", None)
 
     @property
     def attempts(self) -> int:
@@ -291,6 +302,7 @@ class Token(Future[T]):
         Callbacks run in the order in which they were added, on the thread that settles the token.
         An exception in one is logged under ``concurrent.futures``, as the standard library does.
         """
+        self._mind_fork()
         with self._lock:
             if not self._phase.settled:
                 self._the_audience().callbacks.append(fn)
@@ -307,31 +319,33 @@ class Token(Future[T]):
 
     def _block(self, timeout: float | None) -> None:
         """Wait until the token is settled or the time is over; a worker lends itself meanwhile."""
+        self._mind_fork()
+        if timeout is not None and timeout <= 0:
+            return
         host = current_thread.host
-        if host is None or (timeout is not None and timeout <= 0):
+        if host is None:
             self._sleep(timeout)
         elif timeout is not None or not host.run_in_place(self):
             with host.lending(self, timeout):
                 self._sleep(timeout)
 
     def _sleep(self, timeout: float | None) -> None:
-        if timeout is not None and timeout <= 0:
-            return
         sleeper = allocate_lock()
         sleeper.acquire()
-        with self._lock:
-            if self._phase.settled:
-                return
-            self._the_audience().sleepers.append(sleeper)
-        awake = False
-        try:
-            awake = sleeper.acquire(timeout=-1 if timeout is None else min(timeout, TIMEOUT_MAX))
-        finally:
-            if not awake:
-                with self._lock:
-                    audience = self._audience
-                    if audience is not None and sleeper in audience.sleepers:
-                        audience.sleepers.remove(sleeper)
+        lock = self._lock
+        lock.acquire()
+        if self._phase.settled:
+            lock.release()
+            return
+        self._the_audience().sleepers.append(sleeper)
+        lock.release()
+        if timeout is None:
+            sleeper.acquire()
+        elif not sleeper.acquire(timeout=min(timeout, TIMEOUT_MAX)):
+            with lock:
+                audience = self._audience
+                if audience is not None and sleeper in audience.sleepers:
+                    audience.sleepers.remove(sleeper)
 
     def _the_audience(self) -> Audience:
         """Called with the lock held."""
@@ -358,7 +372,7 @@ class Token(Future[T]):
             queued_at = self._profile if phase is _WAITING else None
             if queued_at is not None:
                 queued_at.left_queue(cancelled=True)
-            callbacks = _settle(self, _CANCELLED, None, None, perf_counter())
+            callbacks = self._settle(_CANCELLED, None, None, perf_counter())
         if queued_at is not None:
             queued_at.make_room()
         self._call_back(callbacks)
@@ -372,7 +386,7 @@ class Token(Future[T]):
                 if phase is _WAITING and self._profile is not None:
                     self._profile.left_queue(cancelled=False)
                 self._phase = _EXECUTING
-                self.started_at = perf_counter()
+                self._started_at = perf_counter()
                 return True
         if phase is _CANCELLED:
             return False
@@ -396,10 +410,53 @@ class Token(Future[T]):
             if open_:
                 if self._phase is _WAITING and self._profile is not None:
                     self._profile.left_queue(cancelled=False)
-                callbacks = _settle(self, phase, result, exception, perf_counter())
+                callbacks = self._settle(phase, result, exception, perf_counter())
         if not open_:
             raise InvalidStateError(f"{self._state}: {self!r}")
         self._call_back(callbacks)
+
+    def _settle(
+        self, state: TokenState, result: Any, exception: BaseException | None, now: float
+    ) -> Sequence[Callback]:
+        """The token becomes settled and lets go of its call. Called with the lock held.
+
+        ``engine.settlement`` has the same steps once more, written out for the way of most calls.
+
+        Returns the callbacks, which the caller runs without the lock.
+        """
+        fn = self._fn
+        if fn is not None:
+            self._name = name_of(fn)
+            self._fn = self._kwargs = self._context = None
+            self._args = ()
+        self._settled_at = now
+        self._result = result
+        self._exception = exception
+        self._phase = state
+        audience = self._audience
+        return () if audience is None else audience.tell(self, state)
+
+    def _mind_fork(self) -> None:
+        """Before anybody waits: a token that is left over from before a fork will never settle."""
+        profile = self._profile
+        if profile is not None and profile.left_behind(
+            self.submitted_at, getattr(self, "_host", None)
+        ):
+            self._orphan()
+
+    def _orphan(self) -> None:
+        """In a forked child: settle a token whose call runs in the parent.
+
+        The lock may be held by a thread that does not exist here, so the token gets a new one.
+        Callbacks are dropped: they belong to the parent, which runs them.
+        """
+        self._lock = allocate_lock()
+        if not self._phase.settled:
+            self._audience = None
+            error = ForkedError(
+                "this token was inherited over fork(): its call runs in the parent process, not here"
+            )
+            self._settle(_FAILED, None, error, perf_counter())
 
     def _call_back(
         self,
@@ -426,6 +483,7 @@ class Token(Future[T]):
     @property
     def _condition(self) -> Any:  # type: ignore[override]
         """``wait`` and ``as_completed`` only ever lock it, so it is the plain lock."""
+        self._mind_fork()
         return self._lock
 
     @property
@@ -436,174 +494,3 @@ class Token(Future[T]):
     def _waiters(self) -> list[Any]:  # type: ignore[override]
         """Read with the lock held, as ``_condition`` promises."""
         return self._the_audience().waiters
-
-
-# -- the engine's side: how a token is queued, claimed and settled -----------------------------------
-
-
-def joined(name: OperationName) -> str:
-    """An operation's name in one string."""
-    module, qualified = name
-    return qualified if module is None else f"{module}.{qualified}"
-
-
-def enter(token: Token[Any]) -> None:
-    """``CREATED → WAITING``, before the token is put where others can see it."""
-    token._phase = _WAITING
-
-
-def admit(token: Token[Any], lane: int) -> None:
-    """``WAITING → ADMITTED``; harmless on a token that was cancelled meanwhile."""
-    token._lane = lane
-
-
-def claim(token: Token[Any], host: Host) -> bool:
-    """``WAITING → EXECUTING``, true for exactly one claimant.
-
-    The claimant alone writes to the token from here on, until it settles it.
-    """
-    lock = token._lock
-    lock.acquire()
-    if token._phase is not _WAITING:
-        lock.release()
-        return False
-    token._phase = _EXECUTING
-    lock.release()
-    token._host = host
-    token._serial = host.started
-    token._lane = host.lane_number
-    return True
-
-
-def claim_in_queue(token: Token[Any], host: Host) -> bool:
-    """``claim`` for somebody who did not take the token out of its queue; its shell stays there."""
-    with token._lock:
-        if token._phase is not _WAITING:
-            return False
-        if token._profile is not None:
-            token._profile.left_queue(cancelled=False)
-        token._phase = _EXECUTING
-    token._host = host
-    token._serial = host.started
-    token._lane = host.lane_number
-    return True
-
-
-def host_of(token: Token[Any]) -> Host | None:
-    """The worker that claimed the token."""
-    return token._host
-
-
-def profile_of(token: Token[Any]) -> Profile | None:
-    """What the token keeps of its executor; ``None`` for a bare future."""
-    return token._profile
-
-
-def call_of(
-    token: Token[T],
-) -> tuple[Callable[..., T], tuple[Any, ...], dict[str, Any] | None, Context, Profile]:
-    """What a claimed token calls, with what, in which context, under which options."""
-    # Whatever is claimed was queued, so it has all of these; a bare future is never queued.
-    return (  # type: ignore[return-value]
-        token._fn,
-        token._args,
-        token._kwargs,
-        token._context,
-        token._profile,
-    )
-
-
-def early_id(token: Token[Any]) -> str | None:
-    """The id, if anybody asked for it so far."""
-    return token._id
-
-
-def complete(token: Token[T], result: T, name: OperationName, now: float) -> None:
-    """``EXECUTING → COMPLETED``, by the claimant; runs the callbacks and logs what they raise."""
-    token._name = name
-    lock = token._lock
-    lock.acquire()
-    try:
-        callbacks = _settle(token, _COMPLETED, result, None, now)
-    finally:
-        lock.release()
-    if callbacks:
-        token._call_back(callbacks, BaseException)
-
-
-def fail(token: Token[Any], exception: BaseException, name: OperationName, now: float) -> None:
-    """``EXECUTING → FAILED``, by the claimant; runs the callbacks and logs what they raise."""
-    token._name = name
-    with token._lock:
-        callbacks = _settle(token, _FAILED, None, exception, now)
-        if not callbacks and token._profile is not None and token._profile.log_unread_exceptions:
-            token._unread = _Unread(exception, token.operation)
-    token._call_back(callbacks, BaseException)
-
-
-def fail_waiting(token: Token[Any], exception: BaseException) -> bool:
-    """``WAITING → FAILED``, for a token whose call will never start; false: it is too late."""
-    with token._lock:
-        if token._phase is not _WAITING:
-            return False
-        callbacks = _settle(token, _FAILED, None, exception, perf_counter())
-    token._call_back(callbacks, BaseException)
-    return True
-
-
-def withdraw(token: Token[Any]) -> bool:
-    """Claim back a token that nobody was given yet; false: a worker has claimed it.
-
-    It stays claimed and never runs.
-    """
-    with token._lock:
-        if token._phase is not _WAITING:
-            return False
-        if token._profile is not None:
-            token._profile.left_queue(cancelled=False)
-        token._phase = _EXECUTING
-        token._fn = token._kwargs = token._context = None
-        token._args = ()
-    return True
-
-
-def is_waiting(token: Token[Any]) -> bool:
-    """Whether the token could be claimed, a moment ago."""
-    return token._phase is _WAITING
-
-
-def orphan(token: Token[Any], exception: BaseException) -> None:
-    """In a forked child: settle a token whose call runs in the parent.
-
-    The lock may be held by a thread that does not exist here, so the token gets a new one. Callbacks
-    are dropped: they belong to the parent, which runs them.
-    """
-    token._lock = allocate_lock()
-    if not token._phase.settled:
-        token._audience = None
-        _settle(token, _FAILED, None, exception, perf_counter())
-
-
-def _settle(
-    token: Token[Any],
-    state: TokenState,
-    result: Any,
-    exception: BaseException | None,
-    now: float,
-) -> Sequence[Callback]:
-    """The one place where a token becomes settled. Called with its lock held.
-
-    Returns the callbacks, which the caller runs without the lock.
-    """
-    fn = token._fn
-    if fn is not None:
-        if token._name is None:
-            token._name = name_of(fn)
-        token._fn = token._kwargs = token._context = None
-        token._args = ()
-    token.settled_at = now
-    token._result = result
-    token._exception = exception
-    token._phase = state
-    audience = token._audience
-    return () if audience is None else audience.tell(token, state)

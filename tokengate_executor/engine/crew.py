@@ -22,20 +22,16 @@ from _thread import allocate_lock
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
+from time import perf_counter
 from typing import Any, Final
 
+from tokengate_executor.engine.claims import fail_waiting, host_of, orphan, profile_of
 from tokengate_executor.engine.gate import BROKEN, Gate, Profile, Refusal, Route
 from tokengate_executor.engine.lanes import Lane
 from tokengate_executor.engine.router import Router
 from tokengate_executor.engine.workers import Worker
-from tokengate_executor.errors import DeadlockError, ForkedError
-from tokengate_executor.token import (
-    Token,
-    fail_waiting,
-    host_of,
-    orphan,
-    profile_of,
-)
+from tokengate_executor.errors import DeadlockError
+from tokengate_executor.token import Token
 from tokengate_executor.waiting import current_thread
 
 __all__ = ["Crew"]
@@ -67,6 +63,7 @@ class Crew:
         self.pin_lanes: Final = pin_lanes
         self.history_size: Final = history_size
         self.generation = 0
+        gate.fail_unserved = self.fail_unserved
         self._hire()
 
     def _hire(self) -> None:
@@ -105,6 +102,8 @@ class Crew:
     def start(self, worker: Worker, route: Route | None) -> None:
         """Start the thread of a worker that was roused for the first time.
 
+        The route is that of the token it is roused for; ``None``: a call that waits needs a spare.
+
         Raises:
             RuntimeError: the system gives no thread, and no worker that runs could serve the route.
         """
@@ -115,13 +114,33 @@ class Crew:
         except RuntimeError:
             worker.thread = None
             self.router.idle.insert(0, worker)
-            if any(
-                other.thread is not None and (route is None or other.lane.may_run(route))
-                for other in self.workers
-            ):
-                return  # it will come to it
-            # The gate takes the caller's token back, and the caller is told.
-            raise
+            # A call that wants to wait is told, as nobody might come to what it waits for. The gate
+            # takes a submitter's token back and tells the submitter, if nobody would come to that.
+            if route is None or not self._is_served(route):
+                raise
+
+    def _is_served(self, route: Route) -> bool:
+        """Whether a worker that runs may run the route's tokens."""
+        return any(
+            worker.thread is not None and worker.lane.may_run(route) for worker in self.workers
+        )
+
+    def fail_unserved(self, error: RuntimeError) -> None:
+        """Fail what waits and no worker could ever take, as there are no threads to be had.
+
+        Its submitter saw no idle worker because another submitter was about to start the first
+        one, and relied on that.
+        """
+        for route in self.gate.routes.values():
+            if route.backlog and not self._is_served(route):
+                self._fail_all(self.gate.drain([route.backlog]), error)
+
+    def _fail_all(self, tokens: list[Token[Any]], error: RuntimeError) -> None:
+        for token in tokens:
+            if fail_waiting(token, error):
+                self.gate.count_failed_unstarted()
+            else:
+                self.gate.bury_drained(token)
 
     # -- lending ----------------------------------------------------------------------------------
 
@@ -262,13 +281,11 @@ class Crew:
         """An initializer failed: fail what waits, take no more."""
         self.gate.closed = BROKEN
         self.close(BROKEN)
-        for token in self.gate.drain():
-            if not fail_waiting(token, self.gate.refusal()):
-                self.gate.bury_drained(token)
+        self._fail_all(self.gate.drain(self.gate.queues()), self.gate.refusal())
 
     def cancel_waiting(self) -> None:
         """Cancel everything that waits."""
-        for token in self.gate.drain():
+        for token in self.gate.drain(self.gate.queues()):
             token.cancel()
             self.gate.bury_drained(token)
 
@@ -285,7 +302,11 @@ class Crew:
     # -- in a forked child ------------------------------------------------------------------------
 
     def begin_again(self) -> None:
-        """In a forked child: no thread is left but this one, and every lock may be held for ever."""
+        """In a forked child: no thread is left but this one, and every lock may be held for ever.
+
+        A token that was on its way from a queue to a worker is in none of the places looked at
+        here. It fails when somebody waits for it: see ``Profile.left_behind``.
+        """
         inherited = [
             token
             for queue in self.gate.queues()
@@ -298,12 +319,11 @@ class Crew:
             for worker in self.workers
             if worker is not here and worker.current is not None
         ]
-        error = ForkedError(
-            "this token was inherited over fork(): its call runs in the parent process, not here"
-        )
         for token in inherited:
-            orphan(token, error)
+            orphan(token)
         self.generation += 1
+        self.gate.forked_at = perf_counter()
+        self.gate.survivor = here if isinstance(here, Worker) else None
         self.gate.renew()
         self._hire()
 

@@ -19,20 +19,26 @@ may go idle in it: so whoever leaves tokens behind looks for an idle worker afte
 Why tokens wait here and not in the shortest mailbox: see ``docs/decisions/0002``.
 """
 
+# The engine is the token's other half; users see only the class.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures.thread import BrokenThreadPool
 from typing import TYPE_CHECKING, Any, Final
 
-from tokengate_executor.token import Token, admit, enter, is_waiting, withdraw
+from tokengate_executor.engine.claims import claim, is_waiting, withdraw
+from tokengate_executor.lifecycle import TokenState
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.lanes import Lane
     from tokengate_executor.engine.router import Router
+    from tokengate_executor.engine.workers import Worker
     from tokengate_executor.policies.weights import Weight
+    from tokengate_executor.token import Token
 
 __all__ = ["Gate", "Profile", "Refusal", "Route"]
 
@@ -50,6 +56,9 @@ BROKEN: Final[Refusal] = (
 )
 
 _COMPACT_AT_LEAST: Final = 64
+
+_WAITING: Final = TokenState.WAITING
+_EXECUTING: Final = TokenState.EXECUTING
 
 
 class Route:
@@ -96,6 +105,11 @@ class Profile:
         if len(gate.cancelled_shells) >= gate.compact_at:
             gate.compact()
 
+    def left_behind(self, submitted_at: float, host: object) -> bool:
+        """See ``token.Profile``."""
+        gate = self.gate
+        return submitted_at < gate.forked_at and (host is None or host is not gate.survivor)
+
 
 class Gate:
     """The backlogs, and whether the executor takes calls at all.
@@ -104,6 +118,9 @@ class Gate:
         routes: weight → route.
         idle: the router's list of idle workers, read here.
         closed: why no more calls are taken, or ``None``. Written once, before the workers are told.
+        forked_at, survivor: when this process was forked, in seconds of ``time.perf_counter``, and
+            the worker whose call did it: the only one of then that goes on.
+        filled: the lanes whose mailboxes may have something in them.
         cancelled_shells, claimed_shells: an entry for each token that stopped waiting while it was
             in a queue: by ``cancel``, or because somebody claimed it there. Their lengths are
             counters that can be changed in any thread without a lock.
@@ -124,6 +141,11 @@ class Gate:
         self._rouse: Final = router.rouse
         self.idle: Final = router.idle
         self.lanes: tuple[Lane, ...] = ()
+        self._in_use: set[Route] = set()
+        # The crew's, which knows the workers: fail what waits when there are no threads to be had.
+        self.fail_unserved: Callable[[RuntimeError], None]
+        self.forked_at = float("-inf")
+        self.survivor: Worker | None = None
         self.renew()
 
     def renew(self) -> None:
@@ -132,14 +154,26 @@ class Gate:
             route.backlog = deque()
         for lane in self.lanes:
             lane.mailbox = deque()
+        self.filled: tuple[Lane, ...] = ()
         self.cancelled_shells: deque[None] = deque()
         self.claimed_shells: deque[None] = deque()
         self.compact_at = _COMPACT_AT_LEAST
         self.cancelled_and_gone = 0
+        self.failed_unstarted = 0
         # Guards taking out of the backlogs, putting into the mailboxes and stealing from them,
-        # compact_at and cancelled_and_gone. Putting into a backlog needs no lock, nor does a
-        # worker that pops from its own lane's mailbox.
+        # filled, the lanes' routes, compact_at, cancelled_and_gone and failed_unstarted. Putting into
+        # a backlog needs no lock, nor does a worker that pops from its own lane's mailbox.
         self.lock = allocate_lock()
+
+    def use(self, route: Route) -> None:
+        """Before the first token of a route: its lanes look into its backlog from here on."""
+        with self.lock:
+            if route in self._in_use:
+                return
+            self._in_use.add(route)
+            for lane in self.lanes:
+                if route.rank is None or lane.number in route.rank:
+                    lane.routes = (*lane.routes, route)
 
     # -- in ---------------------------------------------------------------------------------------
 
@@ -149,13 +183,15 @@ class Gate:
         Raises:
             RuntimeError: the gate is closed, or no thread can be started and none could serve it.
         """
-        enter(token)
+        token._phase = _WAITING  # nobody else sees it yet
         route.backlog.append(token)
         if self.idle:
             try:
                 self._rouse(route)
-            except RuntimeError:
-                if withdraw(token):
+            except RuntimeError as error:
+                taken_back = withdraw(token)
+                self.fail_unserved(error)
+                if taken_back:
                     raise
         # Closed between the caller's look and our append: the last worker may be gone. If one has
         # claimed the token all the same, it was in time.
@@ -169,39 +205,57 @@ class Gate:
 
     # -- out --------------------------------------------------------------------------------------
 
-    def take(self, lane: Lane) -> Token[Any] | None:
-        """The next token for a worker of this lane, or ``None``.
+    def take(self, worker: Worker) -> Token[Any] | None:
+        """The next token, claimed for this worker, or ``None``.
 
-        From the lane's mailbox; else the oldest that waits at the gate for this lane, and with it
+        From its lane's mailbox; else the oldest that waits at the gate for this lane, and with it
         a share of those behind it for the mailbox; else the first of another lane's mailbox.
 
         The mailbox is filled only when it is empty and from one backlog: its tokens are of one
         route, and what is older than they are has been taken before them.
         """
-        mailbox = lane.mailbox
-        if mailbox:
+        mailbox = worker.lane.mailbox
+        while mailbox:
             try:
-                return mailbox.popleft()
+                token = mailbox.popleft()
             except IndexError:
-                pass  # another worker of this lane was quicker
-        lock = self.lock
-        lock.acquire()
-        try:
-            if mailbox:
-                try:
-                    return mailbox.popleft()
-                except IndexError:
-                    pass
-            route = self._oldest(lane)
-            if route is None:
-                token, left = self._steal(lane)
-            else:
-                token, left = self._take_share(lane, route)
-        finally:
+                break  # another worker was quicker
+            # `claim`, written out: most calls come this way.
+            lock = token._lock
+            lock.acquire()
+            if token._phase is _WAITING:
+                token._phase = _EXECUTING
+                lock.release()
+                return token
             lock.release()
-        if left is not None and self.idle:
-            self._rouse(left)
-        return token
+            if self.bury(token):
+                worker.cancelled += 1
+        return self._take_from_gate(worker)
+
+    def _take_from_gate(self, worker: Worker) -> Token[Any] | None:
+        lane = worker.lane
+        while self.has_work(lane):
+            lock = self.lock
+            lock.acquire()
+            try:
+                route = self._oldest(lane)
+                if lane.mailbox:  # filled meanwhile, for another worker of this lane
+                    token, left = self._steal_from(lane)
+                elif route is None:
+                    token, left = self._steal(lane)
+                else:
+                    token, left = self._take_share(lane, route)
+            finally:
+                lock.release()
+            if left is not None and self.idle:
+                self._rouse(left)
+            if token is None:
+                continue
+            if claim(token):
+                return token
+            if self.bury(token):
+                worker.cancelled += 1
+        return None
 
     def _oldest(self, lane: Lane) -> Route | None:
         """The route whose first token has waited longest, of those that this lane may run."""
@@ -227,28 +281,40 @@ class Gate:
         lane.mailbox_route = route
         for _ in range(share):
             follower = backlog.popleft()
-            admit(follower, lane.number)
+            follower._lane = lane.number  # harmless if it was cancelled meanwhile
             mailbox.append(follower)
+        if share and lane not in self.filled:
+            self.filled = (*self.filled, lane)
         return token, route if share else None
 
     def _steal(self, lane: Lane) -> tuple[Token[Any] | None, Route | None]:
         """The first token of another lane's mailbox; what is left behind it is of the same route."""
-        for other in self.lanes:
-            if other.mailbox and lane.may_run(other.mailbox_route):
-                try:
-                    token = other.mailbox.popleft()
-                except IndexError:
-                    continue  # its own workers emptied it
-                lane.stolen += 1
-                return token, other.mailbox_route if other.mailbox else None
+        for other in self.filled:
+            if not other.mailbox:  # only we fill it, so it stays empty until we have the lock again
+                self.filled = tuple(one for one in self.filled if one is not other)
+            elif other.mailbox_route in lane.routes:
+                token, left = self._steal_from(other)
+                if token is not None:
+                    lane.stolen += 1
+                    return token, left
         return None, None
+
+    def _steal_from(self, lane: Lane) -> tuple[Token[Any] | None, Route | None]:
+        mailbox = lane.mailbox
+        try:
+            return mailbox.popleft(), lane.mailbox_route if mailbox else None
+        except IndexError:
+            return None, None  # its own workers emptied it
 
     def has_work(self, lane: Lane) -> bool:
         """Whether ``take`` would find something; what is on the move counts for who moves it."""
         for route in lane.routes:
             if route.backlog:
                 return True
-        return any(other.mailbox and lane.may_run(other.mailbox_route) for other in self.lanes)
+        for other in self.filled:  # noqa: SIM110  a generator would take twice as long
+            if other.mailbox and other.mailbox_route in lane.routes:
+                return True
+        return False
 
     # -- shells: tokens in a queue that no longer wait ---------------------------------------------
 
@@ -287,18 +353,21 @@ class Gate:
 
     def rouse_for_the_rest(self) -> None:
         """Rouse a worker for each queue in which something is left."""
-        for route in self.routes.values():
-            if route.backlog and self.idle:
-                self._rouse(route)
-        for lane in self.lanes:
-            if lane.mailbox and self.idle:
-                self._rouse(lane.mailbox_route)
+        try:
+            for route in self.routes.values():
+                if route.backlog and self.idle:
+                    self._rouse(route)
+            for lane in self.lanes:
+                if lane.mailbox and self.idle:
+                    self._rouse(lane.mailbox_route)
+        except RuntimeError as error:
+            self.fail_unserved(error)
 
-    def drain(self) -> list[Token[Any]]:
-        """Take everything out, in order, for the caller to settle."""
+    def drain(self, queues: list[deque[Token[Any]]]) -> list[Token[Any]]:
+        """Take everything out of the queues, in order, for the caller to settle."""
         with self.lock:
             drained: list[Token[Any]] = []
-            for queue in self.queues():
+            for queue in queues:
                 while queue:
                     try:
                         drained.append(queue.popleft())
@@ -311,6 +380,11 @@ class Gate:
         if self.bury(token):
             with self.lock:
                 self.cancelled_and_gone += 1
+
+    def count_failed_unstarted(self) -> None:
+        """Account for a token that was taken out by ``drain`` and failed."""
+        with self.lock:
+            self.failed_unstarted += 1
 
     def queues(self) -> list[deque[Token[Any]]]:
         """All queues, for whoever knows that nobody else uses them."""

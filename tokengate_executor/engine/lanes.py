@@ -21,7 +21,7 @@ class Lane:
     Attributes:
         number: from 1.
         cpus: the logical CPUs of its core.
-        routes: where its workers may take tokens from, in the policy's order.
+        routes: where its workers take tokens from: those of the routes it may run that are in use.
         mailbox: the tokens admitted to it, in order, all of ``mailbox_route``. Filled and stolen
             from under the gate's lock; its own workers pop without it.
         stolen: how many tokens it took from other mailboxes. Guarded by the gate's lock.
@@ -41,12 +41,13 @@ class Lane:
         "stolen",
     )
 
-    def __init__(self, number: int, cpus: tuple[int, ...], routes: tuple[Route, ...]) -> None:
+    def __init__(self, number: int, cpus: tuple[int, ...], route: Route) -> None:
+        """``route``: one that every lane may run."""
         self.number = number
         self.cpus = cpus
-        self.routes = routes
+        self.routes: tuple[Route, ...] = (route,)
         self.mailbox: deque[Token[Any]] = deque()
-        self.mailbox_route = routes[0]
+        self.mailbox_route = route
         self.stolen = 0
         self.regulars = 0
         self.spares = 0
@@ -54,7 +55,7 @@ class Lane:
 
     def may_run(self, route: Route) -> bool:
         """Whether the policy lets this lane run tokens of that route."""
-        return route in self.routes
+        return route.rank is None or self.number in route.rank
 
 
 def check_pinning(cpus_of_lanes: tuple[tuple[int, ...], ...]) -> None:

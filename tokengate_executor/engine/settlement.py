@@ -1,12 +1,17 @@
 """Settlement: the one place where an attempt to run a token begins and ends."""
 
+# The engine is the token's other half; users see only the class.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final
 
+from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.options import name_of
-from tokengate_executor.token import call_of, complete, early_id, fail
+from tokengate_executor.token import Unread
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.workers import Worker
@@ -14,28 +19,46 @@ if TYPE_CHECKING:
 
 __all__ = ["attempt"]
 
+_COMPLETED: Final = TokenState.COMPLETED
+_FAILED: Final = TokenState.FAILED
 
-def attempt(worker: Worker, token: Token[Any]) -> None:
-    """Run the call of a token that this worker has claimed, on this thread, and settle it.
+
+def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: PLR0915  see its last paragraph
+    """Run the call of a token that was claimed for this worker, on its thread, and settle it.
 
     The counters and the history are written before the token settles, so whoever has its result
     finds it counted. They are the worker's own; nobody else writes to them.
 
     Our own references to the call are dropped before anybody can see the token settled, and the
     traceback begins in the user's code: it holds no frame of ours, and our frames hold no error.
+
+    One long function and not six short ones: every call passes here, and at this size each call of
+    a function of our own would cost three per cent of the whole.
     """
     serial = worker.started
     worker.started = serial + 1
     outer = worker.current
     worker.current = token
-    fn, args, kwargs, context, profile = call_of(token)
-    name = name_of(fn)
-    worker.started_by_weight[profile.weight_index] += 1
+    token._serial = serial  # before the host: whoever finds that has the number, too
+    token._host = worker
+    token._lane = worker.lane_number
+    fn: Any = token._fn
+    profile: Any = token._profile  # whatever is queued has one
+    kwargs = token._kwargs
+    token._name = name = (
+        (fn.__module__, fn.__qualname__) if type(fn) is FunctionType else name_of(fn)
+    )
+    if profile.weight_index:
+        worker.started_by_weight[profile.weight_index] += 1
     error: BaseException | None = None
     result: Any = None
-    token.started_at = started_at = perf_counter()
+    token._started_at = started_at = perf_counter()
     try:
-        result = context.run(fn, *args, **kwargs) if kwargs else context.run(fn, *args)
+        # Not one copy of the arguments outlives the call: the callee may free them.
+        if kwargs:
+            result = token._context.run(fn, *token._args, **kwargs)  # type: ignore[union-attr]
+        else:
+            result = token._context.run(fn, *token._args)  # type: ignore[union-attr]
     except BaseException as raised:  # the future's, whatever it is: as in the standard library
         ended_at = perf_counter()
         error = raised
@@ -46,7 +69,8 @@ def attempt(worker: Worker, token: Token[Any]) -> None:
     else:
         ended_at = perf_counter()
         worker.completed += 1
-    fn = args = kwargs = context = None  # type: ignore[assignment]
+    token._fn = fn = token._kwargs = kwargs = token._context = None
+    token._args = ()
     worker.current = outer
     submitted_at = token.submitted_at
     worker.waited_seconds += started_at - submitted_at
@@ -54,7 +78,7 @@ def attempt(worker: Worker, token: Token[Any]) -> None:
         worker.busy_seconds += ended_at - started_at
     worker.ring.append(
         (
-            early_id(token),
+            token._id,
             serial,
             name,
             profile,
@@ -64,8 +88,30 @@ def attempt(worker: Worker, token: Token[Any]) -> None:
             ended_at,
         )
     )
-    if error is None:
-        complete(token, result, name, ended_at)
-    else:
-        fail(token, error, name, ended_at)
+    token._settled_at = ended_at
+    if error is not None:
+        _fail(token, error)
         error = None
+        return
+    token._result = result
+    token._exception = None
+    lock = token._lock
+    lock.acquire()
+    token._phase = _COMPLETED
+    audience = token._audience
+    if audience is None:
+        lock.release()
+        return
+    try:
+        callbacks = audience.tell(token, _COMPLETED)
+    finally:
+        lock.release()
+    token._call_back(callbacks, BaseException)
+
+
+def _fail(token: Token[Any], error: BaseException) -> None:
+    with token._lock:
+        callbacks = token._settle(_FAILED, None, error, token._settled_at or 0.0)
+        if not callbacks and token._profile is not None and token._profile.log_unread_exceptions:
+            token._unread = Unread(error, token.operation)
+    token._call_back(callbacks, BaseException)

@@ -8,10 +8,10 @@ from collections import deque
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
+from tokengate_executor.engine.claims import claim_in_queue
 from tokengate_executor.engine.lanes import pin_this_thread
 from tokengate_executor.engine.settlement import attempt
 from tokengate_executor.observe.history import RawRecord
-from tokengate_executor.token import claim, claim_in_queue
 from tokengate_executor.waiting import current_thread
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Worker:
         thread: ``None`` until the worker is first roused.
         started, completed, failed, cancelled: how many tokens it started, of these how many
             returned and raised, and how many cancelled ones it met in the queue.
-        started_by_weight: started ones by the routes' ``index``.
+        started_by_weight: started ones by the routes' ``index``; unweighted ones are not counted again.
         busy_seconds, waited_seconds: sums over its tokens of run time and of time in the queue.
         ring: the last tokens it finished.
         current: the innermost token it runs.
@@ -133,12 +133,9 @@ class Worker:
         lane = self.lane
         generation: int = crew.generation
         while True:
-            token = gate.take(lane)
+            token = gate.take(self)
             if token is not None:
-                if claim(token, self):
-                    attempt(self, token)
-                elif gate.bury(token):
-                    self.cancelled += 1
+                attempt(self, token)
                 del token
                 if generation != crew.generation:
                     return  # the call forked: this is the child, and the crew is not ours any more
@@ -171,7 +168,7 @@ class Worker:
         if (
             self._depth >= _DEEPEST_IN_PLACE
             or not self._crew.may_run(self, token)
-            or not claim_in_queue(token, self)
+            or not claim_in_queue(token)
         ):
             return False
         self._depth += 1

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tokengate_executor.lifecycle import TokenState
-from tokengate_executor.options import OperationName
-from tokengate_executor.token import Profile, joined
+from tokengate_executor.options import OperationName, joined
+from tokengate_executor.token import Profile
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.workers import Worker

@@ -1,0 +1,101 @@
+"""How a token changes hands: who may run it, who takes it back, who ends it unrun.
+
+The token's lock decides: a phase that says ``WAITING`` is changed under it by exactly one of those
+who want the token, a worker, the one who cancels, the submitter who takes it back.
+"""
+
+# The engine is the token's other half; users see only the class.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from tokengate_executor.lifecycle import TokenState
+
+if TYPE_CHECKING:
+    from tokengate_executor.token import Profile, Token
+    from tokengate_executor.waiting import Host
+
+__all__ = [
+    "claim",
+    "claim_in_queue",
+    "fail_waiting",
+    "host_of",
+    "is_waiting",
+    "orphan",
+    "profile_of",
+    "withdraw",
+]
+
+_WAITING: Final = TokenState.WAITING
+_EXECUTING: Final = TokenState.EXECUTING
+
+
+def claim(token: Token[Any]) -> bool:
+    """``WAITING → EXECUTING``, true for exactly one claimant, who took it out of its queue.
+
+    The claimant alone writes to the token from here on, until it settles it.
+    """
+    lock = token._lock
+    lock.acquire()
+    if token._phase is _WAITING:
+        token._phase = _EXECUTING
+        lock.release()
+        return True
+    lock.release()
+    return False
+
+
+def claim_in_queue(token: Token[Any]) -> bool:
+    """``claim`` for somebody who did not take the token out of its queue; its shell stays there."""
+    with token._lock:
+        if token._phase is not _WAITING:
+            return False
+        if token._profile is not None:
+            token._profile.left_queue(cancelled=False)
+        token._phase = _EXECUTING
+    return True
+
+
+def withdraw(token: Token[Any]) -> bool:
+    """Claim back a token that nobody was given yet; false: a worker has claimed it.
+
+    It stays claimed and never runs.
+    """
+    if not claim_in_queue(token):
+        return False
+    token._fn = token._kwargs = token._context = None
+    token._args = ()
+    return True
+
+
+def is_waiting(token: Token[Any]) -> bool:
+    """Whether the token could be claimed, a moment ago."""
+    return token._phase is _WAITING
+
+
+def host_of(token: Token[Any]) -> Host | None:
+    """The worker that runs or ran the token."""
+    return getattr(token, "_host", None)
+
+
+def profile_of(token: Token[Any]) -> Profile | None:
+    """What the token keeps of its executor; ``None`` for a bare future."""
+    return token._profile
+
+
+def fail_waiting(token: Token[Any], exception: BaseException) -> bool:
+    """``WAITING → FAILED``, for a token whose call will never start; false: it is too late."""
+    with token._lock:
+        if token._phase is not _WAITING:
+            return False
+        callbacks = token._settle(TokenState.FAILED, None, exception, perf_counter())
+    token._call_back(callbacks, BaseException)
+    return True
+
+
+def orphan(token: Token[Any]) -> None:
+    """In a forked child: fail a token whose call runs in the parent."""
+    token._orphan()
