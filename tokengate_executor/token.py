@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from tokengate_executor.errors import ForkedError
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.options import OperationName, joined, name_of
-from tokengate_executor.waiting import Audience, Callback, Host, current_thread
+from tokengate_executor.waiting import Audience, Callback, Host, Waiters, current_thread, process
 
 if TYPE_CHECKING:
     from tokengate_executor.policies.weights import Weight
@@ -268,13 +268,14 @@ class Token(Future[T]):
             DeadlockError: the caller is a worker, and the wait could never end.
             BaseException: whatever the call raised.
         """
+        if not self._phase.settled:
+            self._block(timeout)
         if self._phase is _COMPLETED:
             return self._result  # type: ignore[return-value]
         try:
-            exception = self.exception(timeout)
-            if exception is not None:
-                raise exception
-            return self._result  # type: ignore[return-value]
+            exception = self.exception(0)
+            assert exception is not None
+            raise exception
         finally:
             # The traceback of what is raised here holds this frame: break the ring.
             self = exception = None  # type: ignore[assignment]  # noqa: PLW0642
@@ -302,11 +303,16 @@ class Token(Future[T]):
         Callbacks run in the order in which they were added, on the thread that settles the token.
         An exception in one is logged under ``concurrent.futures``, as the standard library does.
         """
-        self._mind_fork()
-        with self._lock:
+        if process.is_forked:
+            self._mind_fork()
+        lock = self._lock
+        lock.acquire()
+        try:
             if not self._phase.settled:
                 self._the_audience().callbacks.append(fn)
                 return
+        finally:
+            lock.release()
         if self._unread is not None:
             self._unread.exception = None
         self._call_back([fn])
@@ -319,7 +325,8 @@ class Token(Future[T]):
 
     def _block(self, timeout: float | None) -> None:
         """Wait until the token is settled or the time is over; a worker lends itself meanwhile."""
-        self._mind_fork()
+        if process.is_forked:
+            self._mind_fork()
         if timeout is not None and timeout <= 0:
             return
         host = current_thread.host
@@ -483,7 +490,8 @@ class Token(Future[T]):
     @property
     def _condition(self) -> Any:  # type: ignore[override]
         """``wait`` and ``as_completed`` only ever lock it, so it is the plain lock."""
-        self._mind_fork()
+        if process.is_forked:
+            self._mind_fork()
         return self._lock
 
     @property
@@ -493,4 +501,7 @@ class Token(Future[T]):
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
         """Read with the lock held, as ``_condition`` promises."""
-        return self._the_audience().waiters
+        audience = self._the_audience()
+        if audience.waiters is None:
+            audience.waiters = Waiters()
+        return audience.waiters

@@ -17,7 +17,7 @@ from tokengate_executor.lifecycle import TokenState
 if TYPE_CHECKING:
     from tokengate_executor.token import Token
 
-__all__ = ["Audience", "Callback", "Host", "current_thread"]
+__all__ = ["Audience", "Callback", "Host", "Waiters", "current_thread", "process"]
 
 Callback = Callable[[Any], object]
 
@@ -64,6 +64,16 @@ class _CurrentThread(threading.local):
 current_thread: Final = _CurrentThread()
 
 
+class _Process:
+    """What tokens need to know of the process they are in."""
+
+    is_forked = False
+    """Whether it came by ``fork`` from one that had executors, and may hold tokens of theirs."""
+
+
+process: Final = _Process()
+
+
 class _LendingEvent(threading.Event):
     """The event of a waiter that a worker's call made by ``wait`` or ``as_completed``."""
 
@@ -78,7 +88,7 @@ class _LendingEvent(threading.Event):
             return super().wait(timeout)
 
 
-class _Waiters(list[Any]):
+class Waiters(list[Any]):
     """The list that ``concurrent.futures.wait`` and ``as_completed`` append their waiter to.
 
     They append with every token's lock held, so no token can settle and nobody has set the waiter's
@@ -108,7 +118,7 @@ class Audience:
     def __init__(self) -> None:
         self.callbacks: list[Callback] = []
         self.sleepers: list[Any] = []
-        self.waiters: list[Any] = _Waiters()
+        self.waiters: Waiters | None = None
 
     def tell(self, token: Token[Any], state: TokenState) -> list[Callback]:
         """Wake everybody; returns the callbacks, which are to be run without the lock.
@@ -116,7 +126,7 @@ class Audience:
         A waiter takes its own lock or its event's inside the token's, never the other way round; it
         is the standard library's order too, and no waiter calls back.
         """
-        for waiter in self.waiters:
+        for waiter in self.waiters or ():
             if state is TokenState.COMPLETED:
                 waiter.add_result(token)
             elif state is TokenState.FAILED:

@@ -12,6 +12,7 @@ from typing import Final
 
 from tokengate_executor.engine.crew import Crew
 from tokengate_executor.engine.gate import AFTER_EXIT
+from tokengate_executor.waiting import process
 
 __all__ = ["look_after"]
 
@@ -57,6 +58,7 @@ def _log_abandoned(crew: Crew) -> None:
 
 
 def _begin_again() -> None:
+    process.is_forked = True
     for crew in list(_crews):
         crew.begin_again()
 

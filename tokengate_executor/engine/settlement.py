@@ -106,7 +106,8 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: PLR0915  see it
         callbacks = audience.tell(token, _COMPLETED)
     finally:
         lock.release()
-    token._call_back(callbacks, BaseException)
+    if callbacks:
+        token._call_back(callbacks, BaseException)
 
 
 def _fail(token: Token[Any], error: BaseException) -> None:
