@@ -17,6 +17,9 @@ FLOORS = {
     "mapping": 2,
     "engine": 3,
     "observe": 3,
+    "following": 2,
+    "aio": 4,
+    "view": 4,
     "executor": 4,
     "decorators": 5,
     "demos": 6,
@@ -40,6 +43,8 @@ def imports() -> dict[str, set[str]]:
             top, _, rest = (node.module or "").partition(".")
             if top == "tokengate_executor" and rest:
                 found[name].add(rest)
+            elif top == "tokengate_executor":
+                found[name] |= {alias.name for alias in node.names if alias.name in FLOORS}
     return found
 
 

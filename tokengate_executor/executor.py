@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import update_wrapper
 from itertools import count
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 
 from typing_extensions import Unpack, override
 
 from tokengate_executor import mapping
-from tokengate_executor.engine.crew import Crew
-from tokengate_executor.engine.gate import AFTER_SHUTDOWN, Gate, Profile, Route
-from tokengate_executor.engine.lanes import Lane, check_pinning
+from tokengate_executor.engine.assembly import (
+    ExitPolicy,
+    MaxPending,
+    Plan,
+    assemble,
+    check_count,
+    default_max_workers,
+)
+from tokengate_executor.engine.bounded import OnFull
+from tokengate_executor.engine.gate import AFTER_SHUTDOWN, Gate
+from tokengate_executor.engine.limits import Bucket, limits_of
 from tokengate_executor.engine.process import look_after
-from tokengate_executor.engine.router import Router
-from tokengate_executor.errors import InvalidOptionError
+from tokengate_executor.engine.routes import Profile
+from tokengate_executor.engine.steering import DrainReport, Steering
 from tokengate_executor.observe.history import TokenRecord, merged
-from tokengate_executor.observe.statistics import ExecutorStatistics, LaneStatistics
+from tokengate_executor.observe.statistics import ExecutorStatistics, gather
 from tokengate_executor.options import OptionNames, TaskOptions, attached, attachments
-from tokengate_executor.policies.topology import Topology, cpus_of_lanes, default_lanes
-from tokengate_executor.policies.weights import WEIGHTS, AffinityPolicy, Weight
+from tokengate_executor.policies.limits import LimitSpec
+from tokengate_executor.policies.topology import Topology
+from tokengate_executor.policies.weights import AffinityPolicy
 from tokengate_executor.token import Token
+from tokengate_executor.view import ExecutorView, map_over
 
 if TYPE_CHECKING:
+    import asyncio
     import threading
 
-    from tokengate_executor.engine.workers import Worker
-
-__all__ = ["ExecutorView", "TokenGateExecutor"]
+__all__ = ["TokenGateExecutor"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_NOTHING_SAID: Final = TaskOptions()
 _numbers: Final = count()
 
 
@@ -70,6 +76,17 @@ class TokenGateExecutor(ThreadPoolExecutor):
         policy: which weights may use which lanes; default: ``AffinityPolicy.staggered(lanes)``.
         pin_lanes: keep each lane's threads on the CPUs of its core.
         mailbox_size: how many tokens a lane may take from the gate beyond those it runs.
+        max_pending: how many calls may wait; one number for all together, or a mapping from weights
+            (``None``: no weight) to numbers, so that none takes the others' room. ``None``: any number.
+        on_full: what ``submit`` does when that many wait: ``"block"`` until one starts, ``"raise"``
+            ``GateFullError``, ``"caller_runs"`` the call itself before it returns, or
+            ``"discard_oldest"`` or ``"discard_newest"``: cancel that one. A call of one of our own
+            workers is run by that worker instead of blocking it.
+        submit_timeout: for how long, in seconds, ``submit`` blocks at most before ``GateFullError``.
+        limits: name → how many calls that name the limit may run at once (an int), or start in a
+            time (a ``RateLimit``).
+        ageing: a call that has waited for so many seconds goes as if its priority were one higher.
+        keep_alive: after how many idle seconds a worker thread ends; ``None``: never.
         history_size: how many finished tokens ``history`` remembers.
         max_spare_workers: how many threads may stand in for workers that wait for tokens.
         log_unread_exceptions: log what a call raised when its token is gone and nobody read it.
@@ -83,7 +100,7 @@ class TokenGateExecutor(ThreadPoolExecutor):
         TypeError: ``initializer`` is not callable.
     """
 
-    def __init__(  # noqa: C901  each argument is checked in turn
+    def __init__(
         self,
         max_workers: int | None = None,
         thread_name_prefix: str = "",
@@ -94,73 +111,48 @@ class TokenGateExecutor(ThreadPoolExecutor):
         policy: AffinityPolicy | None = None,
         pin_lanes: bool = False,
         mailbox_size: int = 32,
+        max_pending: MaxPending | None = None,
+        on_full: OnFull = "block",
+        submit_timeout: float | None = None,
+        limits: Mapping[str, LimitSpec] | None = None,
+        ageing: float = 60.0,
+        keep_alive: float | None = None,
         history_size: int = 256,
         max_spare_workers: int = 256,
         log_unread_exceptions: bool = True,
-        exit_policy: Literal["wait", "abandon"] = "wait",
+        exit_policy: ExitPolicy = "wait",
     ) -> None:
         # The parent's __init__ is not run: it would build machinery that is never used.
-        if max_workers is None:
-            count_cpus: Callable[[], int | None] = getattr(os, "process_cpu_count", os.cpu_count)
-            max_workers = min(32, (count_cpus() or 1) + 4)
-        if max_workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        _check_count("mailbox_size", mailbox_size, least=1)
-        _check_count("history_size", history_size, least=0)
-        _check_count("max_spare_workers", max_spare_workers, least=0)
-        if exit_policy not in ("wait", "abandon"):
-            raise InvalidOptionError("exit_policy", exit_policy, "'wait' or 'abandon'")
-        if policy is not None and not isinstance(cast("object", policy), AffinityPolicy):
-            raise InvalidOptionError("policy", policy, "an AffinityPolicy or None")
-        if lanes is not None:
-            _check_count("lanes", lanes, least=1, most=max_workers)
-
-        self._topology = Topology.detect()
-        if lanes is None:
-            lanes = policy.lanes if policy else default_lanes(self._topology, max_workers)
-        if policy is None:
-            policy = AffinityPolicy.staggered(lanes)
-        if policy.lanes != lanes or lanes > max_workers:
-            raise InvalidOptionError(
-                "policy",
-                policy,
-                f"a policy for {lanes} lanes, at most one for each of {max_workers} workers",
-            )
-        self._policy = policy
-        cpus_by_lane = cpus_of_lanes(self._topology, lanes)
-        if pin_lanes:
-            check_pinning(cpus_by_lane)
-
-        plain = Route(0, None, None)
-        routes = [plain]
-        routes += [Route(i, w, policy.lanes_for(w)) for i, w in enumerate(WEIGHTS, start=1)]
-        router = Router()
-        gate = Gate(routes, mailbox_size, max_workers, router)
-        gate.lanes = tuple(
-            Lane(number, cpus_by_lane[number - 1], plain) for number in range(1, lanes + 1)
-        )
-        self._gate = gate
-        self._log_unread_exceptions = log_unread_exceptions
-        self._profiles: dict[TaskOptions, Profile] = {}
-        self._plain = self._profile(_NOTHING_SAID)
-        self._thread_name_prefix = thread_name_prefix or f"{type(self).__name__}-{next(_numbers)}"
-        self._max_workers = max_workers
-        self._crew = Crew(
-            gate=gate,
-            router=router,
-            max_workers=max_workers,
-            max_spare_workers=max_spare_workers,
-            name_prefix=self._thread_name_prefix,
+        plan = Plan(
+            max_workers=default_max_workers() if max_workers is None else max_workers,
+            thread_name_prefix=thread_name_prefix or f"{type(self).__name__}-{next(_numbers)}",
             initializer=initializer,
             initargs=initargs,
+            lanes=lanes,
+            policy=policy,
             pin_lanes=pin_lanes,
+            mailbox_size=mailbox_size,
             history_size=history_size,
+            max_spare_workers=max_spare_workers,
+            exit_policy=exit_policy,
+            max_pending=max_pending,
+            on_full=on_full,
+            submit_timeout=submit_timeout,
+            limits=limits,
+            ageing=ageing,
+            keep_alive=keep_alive,
         )
+        self._crew, self._topology, self._policy = assemble(plan)
+        self._gate = self._crew.gate
+        self._steering = Steering(self._crew)
+        self._thread_name_prefix = plan.thread_name_prefix
+        self._log_unread_exceptions = log_unread_exceptions
+        self._plain = self.profile_of(TaskOptions())
+        # For functions with options of their own, by these.
+        self._profiles: dict[TaskOptions, Profile] = {}
         look_after(self._crew, wait_at_exit=exit_policy == "wait")
         # The workers hold the crew, not the executor: they end when the last reference goes.
-        weakref.finalize(self, self._crew.close, AFTER_SHUTDOWN).atexit = False
+        weakref.finalize(self, self._gate.close, AFTER_SHUTDOWN).atexit = False
 
     # -- calls ------------------------------------------------------------------------------------
 
@@ -171,17 +163,15 @@ class TokenGateExecutor(ThreadPoolExecutor):
         Takes no lock: it may be called from signal handlers, finalisers and callbacks.
 
         Raises:
-            RuntimeError: the executor or the interpreter is shut down.
+            RuntimeError: the executor or the interpreter is shut down, or the executor is drained.
             BrokenThreadPool: an initializer failed.
+            GateFullError: too many calls wait already, and ``on_full`` says so.
         """
-        gate = self._gate
-        if gate.closed is not None:
-            raise gate.refusal()
-        profile = self._plain
-        if attachments and (said := attached(fn)) is not None:
-            profile = self._profile(said)
+        if self._gate.closed is not None:
+            self._gate.check_open()
+        profile = self.profile_for(fn) if attachments else self._plain
         token = Token(fn, args, kwargs or None, copy_context(), profile)
-        gate.admit(token, profile.route)
+        profile.admit(token, profile.route)
         return token
 
     @override
@@ -204,18 +194,17 @@ class TokenGateExecutor(ThreadPoolExecutor):
         Raises:
             TimeoutError: from the iterator, when a result is not there in time.
         """
-        return _map(self, fn, iterables, timeout, buffersize)
+        return map_over(self, fn, iterables, timeout, buffersize)
 
     def options(self, **said: Unpack[OptionNames]) -> ExecutorView:
         """This executor with options for the calls made through the view.
 
         Args:
-            weight: ``"heavy"``, ``"medium"`` or ``"light"``.
-            operation: the name under which the calls are counted.
+            said: options by name; ``TaskOptions`` tells what they mean.
 
         Raises:
             UnknownOptionError: a name is not an option.
-            InvalidOptionError: a value is not allowed.
+            InvalidOptionError: a value is not allowed, or a limit has no such name.
         """
         return ExecutorView(self, TaskOptions.of(said))
 
@@ -251,11 +240,143 @@ class TokenGateExecutor(ThreadPoolExecutor):
                 executor does not wait for itself.
             cancel_futures: cancel the calls that have not started.
         """
-        self._crew.close(AFTER_SHUTDOWN)
+        self._gate.close(AFTER_SHUTDOWN)
         if cancel_futures:
             self._crew.cancel_waiting()
         if wait:
             self._crew.join()
+
+    # -- calls from asyncio -----------------------------------------------------------------------
+    # asyncio is slow to import, and most programs that use executors do without: imported late.
+
+    async def asubmit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
+        """Wait until one more call may wait (``max_pending``), and submit it; returns its token.
+
+        It waits for room, not for the result: await the token for that. Whatever ``on_full`` says,
+        it waits, and never blocks the event loop.
+
+        Raises:
+            RuntimeError: the executor is shut down, or drained.
+        """
+        from tokengate_executor import aio  # noqa: PLC0415
+
+        return await aio.submit(self.profile_for(fn), fn, args, kwargs)
+
+    def arun(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """``await executor.arun(fn, ...)``: run the call, without blocking the event loop.
+
+        Submitted at once if there is room, else when there is. Cancelling what it returns, or the
+        task that awaits it, cancels the call if it has not started.
+
+        Raises:
+            RuntimeError: the executor is shut down, or drained; or no event loop runs here.
+        """
+        from tokengate_executor import aio  # noqa: PLC0415
+
+        return aio.run(self.profile_for(fn), fn, args, kwargs)
+
+    def amap(
+        self, fn: Callable[..., T], *iterables: Iterable[Any], buffersize: int | None = None
+    ) -> AsyncGenerator[T, None]:
+        """``async for result in executor.amap(fn, *iterables)``: results in order.
+
+        Args:
+            buffersize: how many calls may be in flight; input is then taken as results are.
+                ``None``: all input is taken first, as soon as there is room for the calls.
+        """
+        from tokengate_executor import aio  # noqa: PLC0415
+
+        mapping.check_buffersize(buffersize)
+        return aio.map_results(self.profile_for(fn), fn, iterables, buffersize)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Shut down and wait, without blocking the event loop."""
+        from tokengate_executor import aio  # noqa: PLC0415
+
+        await aio.shut_down(self)
+
+    # -- steering ---------------------------------------------------------------------------------
+    # Not for finalisers and signal handlers: these verbs wait for the gate's lock.
+
+    def pause(self, operation: str | None = None) -> None:
+        """Let nothing start, or nothing of one operation, until ``resume``.
+
+        What runs goes on, and calls are still accepted. When this returns, no further call begins.
+        ``shutdown`` resumes what is paused.
+
+        Raises:
+            RuntimeError: the executor is shut down.
+        """
+        self._steering.pause(operation)
+
+    def resume(self, operation: str | None = None) -> None:
+        """Undo ``pause()``, or ``pause(operation)``; and without an operation, ``drain``, too.
+
+        An operation that was paused by name stays paused until it is resumed by name.
+        """
+        self._steering.resume(operation)
+
+    def drain(self, timeout: float | None = None) -> DrainReport:
+        """Accept no more calls, finish those that are there, and stay closed until ``resume``.
+
+        Calls that run may still submit: what they need to finish is part of what is there. Called
+        inside a call, it does not wait for that one.
+
+        Args:
+            timeout: for how long to wait, in seconds; ``None``: as long as it takes. What is paused
+                does not finish, so give one then.
+
+        Returns:
+            what was left when the time was over; it goes on all the same.
+
+        Raises:
+            RuntimeError: the executor is shut down.
+        """
+        return self._steering.drain(timeout)
+
+    def purge(self, operation: str | None = None) -> int:
+        """Cancel what waits, or what waits of one operation; returns how many calls that were."""
+        return self._steering.purge(operation)
+
+    def kill(self, token_id: str | None = None, *, operation: str | None = None) -> int:
+        """End a token, or all of an operation; returns how many that were.
+
+        One that waits is ``KILLED`` at once, and its ``result`` raises ``TokenKilledError``. A thread
+        cannot be stopped from outside: one that runs gets its ``kill_requested`` set, and ends
+        where its call heeds that, see ``current_token``.
+
+        Raises:
+            InvalidOptionError: neither or both were named.
+        """
+        return self._steering.kill(token_id, operation)
+
+    def set_limit(self, name: str, limit: LimitSpec) -> None:
+        """Change a limit: more permits can be had at once, fewer as calls give theirs back.
+
+        Args:
+            name: of a limit of ``limits=``, or ``"storage:slow"`` and so on.
+            limit: an int for an int, a ``RateLimit`` for a ``RateLimit``.
+
+        Raises:
+            InvalidOptionError: there is no such limit, or it is of the other kind.
+        """
+        self._steering.set_limit(name, limit)
+
+    def resize(self, max_workers: int) -> None:
+        """Let so many calls run at a time from now on. A worker too many ends after its call.
+
+        Args:
+            max_workers: at least one for each lane.
+
+        Raises:
+            InvalidOptionError: it is fewer, or no int.
+            RuntimeError: the system gives no thread for a call that waits.
+        """
+        check_count("max_workers", max_workers, least=len(self._gate.lanes))
+        self._crew.resize(max_workers)
 
     # -- what is seen -----------------------------------------------------------------------------
 
@@ -275,52 +396,13 @@ class TokenGateExecutor(ThreadPoolExecutor):
 
     def statistics(self) -> ExecutorStatistics:
         """What the executor has done and is doing; see ``ExecutorStatistics``."""
-        gate, crew = self._gate, self._crew
-        workers = crew.workers
-        idle = crew.router.idle.copy()
-        running = [w for w in workers if w.thread is not None and w.thread.is_alive()]
-        names = [route.weight or "unweighted" for route in gate.routes.values()]
-        lanes: list[LaneStatistics] = []
-        for lane in gate.lanes:
-            own = [worker for worker in workers if worker.lane is lane]
-            completed = sum(worker.completed for worker in own)
-            failed = sum(worker.failed for worker in own)
-            lanes.append(
-                LaneStatistics(
-                    number=lane.number,
-                    cpus=lane.cpus,
-                    workers=sum(worker.lane is lane for worker in running),
-                    depth=len(lane.mailbox),
-                    executing=max(0, sum(worker.started for worker in own) - completed - failed),
-                    completed=completed,
-                    failed=failed,
-                    stolen=lane.stolen,
-                    started_by_weight=_by_weight(own, names),
-                    busy_seconds=sum(worker.busy_seconds for worker in own),
-                    waited_seconds=sum(worker.waited_seconds for worker in own),
-                )
-            )
-        waiting = gate.waiting
-        executing = sum(lane.executing for lane in lanes)
-        completed = sum(lane.completed for lane in lanes)
-        failed = gate.failed_unstarted + sum(lane.failed for lane in lanes)
-        cancelled = gate.cancelled_and_gone + len(gate.cancelled_shells)
-        cancelled += sum(worker.cancelled for worker in workers)
-        return ExecutorStatistics(
-            submitted=waiting + executing + completed + failed + cancelled,
-            waiting=waiting,
-            executing=executing,
-            completed=completed,
-            failed=failed,
-            cancelled=cancelled,
-            workers=len(running),
-            idle_workers=sum(worker.thread is not None for worker in idle),
-            spare_workers=sum(worker.is_spare for worker in running),
-            max_workers=self._max_workers,
-            lanes=tuple(lanes),
-        )
+        return gather(self._crew)
 
     # -- what monitoring code reads of the standard library's class --------------------------------
+
+    @property
+    def _max_workers(self) -> int:  # type: ignore[override]
+        return self._crew.max_workers
 
     @property
     def _threads(self) -> set[threading.Thread]:  # type: ignore[override]
@@ -339,100 +421,47 @@ class TokenGateExecutor(ThreadPoolExecutor):
         closed = self._gate.closed
         return closed[1] if closed is not None and closed[0] is not RuntimeError else False
 
-    # -- for views --------------------------------------------------------------------------------
+    # -- for views and for the asyncio verbs ---------------------------------------------------------
 
-    def _profile(self, options: TaskOptions) -> Profile:
-        profile = self._profiles.get(options)
+    @property
+    def gate(self) -> Gate:
+        """Where its tokens wait. Not for users."""
+        return self._gate
+
+    def profile_of(self, options: TaskOptions) -> Profile:
+        """Resolve options. Not for users.
+
+        Raises:
+            InvalidOptionError: a limit has no such name.
+            RuntimeError: the system gives no thread for timers.
+        """
+        gate = self._gate
+        limits = limits_of(options, gate.limits)
+        if options.queue_timeout is not None or any(isinstance(one, Bucket) for one in limits):
+            gate.timers.start()
+        if options.need_order:
+            gate.govern(for_good=True)
+        route = gate.routes[options.weight]
+        gate.use(route)
+        return Profile(
+            gate, route, options, limits, log_unread_exceptions=self._log_unread_exceptions
+        )
+
+    def profile_for(self, fn: object) -> Profile:
+        """What the options said at the function come to. Not for users."""
+        if not attachments or (said := attached(fn)) is None:
+            return self._plain
+        profile = self._profiles.get(said)
         if profile is None:
-            weight: Weight | None = options.weight
-            route = self._gate.routes[weight]
-            self._gate.use(route)
-            profile = self._profiles[options] = Profile(
-                self._gate, route, options.operation, self._log_unread_exceptions
-            )
+            profile = self._profiles[said] = self.profile_of(said)
         return profile
 
-    def submit_with(
-        self, options: TaskOptions, fn: Callable[..., T], args: Any, kwargs: Any
+    def submit_as(
+        self, profile: Profile, fn: Callable[..., T], args: Any, kwargs: dict[str, Any]
     ) -> Token[T]:
-        """Submit with options that are checked already: what a view's ``submit`` does."""
-        gate = self._gate
-        if gate.closed is not None:
-            raise gate.refusal()
-        said = attached(fn)
-        profile = self._profile(options if said is None else options.over(said))
-        token = Token(fn, args, kwargs, copy_context(), profile)
-        gate.admit(token, profile.route)
+        """Submit with resolved options: what a view's ``submit`` does. Not for users."""
+        if self._gate.closed is not None:
+            self._gate.check_open()
+        token = Token(fn, args, kwargs or None, copy_context(), profile)
+        profile.admit(token, profile.route)
         return token
-
-
-class ExecutorView(Executor):
-    """A ``TokenGateExecutor`` with options: what ``executor.options(...)`` returns.
-
-    It has no life of its own: ``shutdown``, and leaving its ``with`` block, shut the executor down.
-    """
-
-    def __init__(self, executor: TokenGateExecutor, options: TaskOptions) -> None:
-        self._executor = executor
-        self._options = options
-
-    @override
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
-        """As ``TokenGateExecutor.submit``, with the view's options."""
-        return self._executor.submit_with(self._options, fn, args, kwargs)
-
-    @override
-    def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-    ) -> Iterator[T]:
-        """As ``TokenGateExecutor.map``, with the view's options."""
-        return _map(self, fn, iterables, timeout, buffersize)
-
-    def options(self, **said: Unpack[OptionNames]) -> ExecutorView:
-        """A view with further options; those said here win over this view's."""
-        return ExecutorView(self._executor, TaskOptions.of(said).over(self._options))
-
-    @override
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As ``TokenGateExecutor.shutdown``: it is the executor that shuts down."""
-        self._executor.shutdown(wait, cancel_futures=cancel_futures)
-
-
-def _map(
-    executor: TokenGateExecutor | ExecutorView,
-    fn: Callable[..., T],
-    iterables: tuple[Iterable[Any], ...],
-    timeout: float | None,
-    buffersize: int | None,
-) -> Iterator[T]:
-    mapping.check_buffersize(buffersize)
-    deadline = mapping.deadline_after(timeout)
-    arguments = zip(*iterables, strict=False)
-    if buffersize is None:
-        # The iterator must not hold the executor: it ends when its last user lets go of it.
-        submit = executor.submit
-        return mapping.eager([submit(fn, *given) for given in arguments], deadline)
-    return mapping.lazy(lambda given: executor.submit(fn, *given), arguments, deadline, buffersize)
-
-
-def _by_weight(workers: Iterable[Worker], names: Sequence[str]) -> Mapping[str, int]:
-    """How many calls the workers started, by weight; unweighted ones are the rest."""
-    started = {
-        name: sum(worker.started_by_weight[index] for worker in workers)
-        for index, name in enumerate(names)
-    }
-    started[names[0]] = sum(worker.started for worker in workers) - sum(started.values())
-    return MappingProxyType(started)
-
-
-def _check_count(argument: str, given: object, *, least: int, most: int | None = None) -> None:
-    allowed = f"an int of at least {least}" + ("" if most is None else f" and at most {most}")
-    if not isinstance(given, int) or isinstance(given, bool):
-        raise InvalidOptionError(argument, given, allowed)
-    if given < least or (most is not None and given > most):
-        raise InvalidOptionError(argument, given, allowed)

@@ -30,6 +30,8 @@ class TokenState(Enum):
     COMPLETED = ("completed", FINISHED, True)
     FAILED = ("failed", FINISHED, True)
     CANCELLED = ("cancelled", CANCELLED_AND_NOTIFIED, True)
+    KILLED = ("killed", CANCELLED_AND_NOTIFIED, True)
+    TIMEOUT = ("timeout", FINISHED, True)
 
     def __new__(cls, word: str, future_state: str, settled: bool) -> Self:
         """The member's value is its word; the rest are plain attributes, cheap to read."""
@@ -56,19 +58,28 @@ MOVES: Final[dict[TokenState, dict[TokenState, str]]] = {
         TokenState.EXECUTING: "a worker claims it",
         TokenState.FAILED: "the executor breaks, or the process forks",
         TokenState.CANCELLED: "cancel",
+        TokenState.KILLED: "kill",
+        TokenState.TIMEOUT: "queue_timeout is over",
     },
     TokenState.ADMITTED: {
+        TokenState.WAITING: "the gate is paused, or begins to order what waits",
         TokenState.EXECUTING: "a worker claims it",
         TokenState.FAILED: "the executor breaks, or the process forks",
         TokenState.CANCELLED: "cancel",
+        TokenState.KILLED: "kill",
+        TokenState.TIMEOUT: "queue_timeout is over",
     },
     TokenState.EXECUTING: {
+        TokenState.WAITING: "the gate was paused while a worker claimed it; its call has not begun",
         TokenState.COMPLETED: "the call returns",
         TokenState.FAILED: "the call raises",
+        TokenState.KILLED: "kill, and the call heeds it",
     },
     TokenState.COMPLETED: {},
     TokenState.FAILED: {},
     TokenState.CANCELLED: {},
+    TokenState.KILLED: {},
+    TokenState.TIMEOUT: {},
 }
 """state → the states it may become → what makes it so."""
 

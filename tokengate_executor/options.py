@@ -6,13 +6,14 @@ Options never ride in the callee's keyword arguments: they are said on a view
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any, Final, TypedDict, TypeVar, cast
+from typing import Any, Final, Literal, TypedDict, TypeVar, cast
 
 from tokengate_executor.errors import InvalidOptionError, UnknownOptionError
+from tokengate_executor.policies.limits import STORAGE_TIERS
 from tokengate_executor.policies.weights import WEIGHTS, Weight
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "attach",
     "attached",
     "attachments",
+    "is_duration",
     "joined",
     "name_of",
 ]
@@ -42,6 +44,13 @@ class OptionNames(TypedDict, total=False):
 
     weight: Weight | None
     operation: str | None
+    priority: int | None
+    key: Hashable | None
+    sticky: Literal["lane"] | None
+    tenant: Hashable | None
+    limits: tuple[str, ...] | None
+    storage: str | None
+    queue_timeout: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +62,59 @@ class TaskOptions:
             order of preference. ``None``: any lane.
         operation: the name under which the call is counted; ``None``: ``module.qualname`` of the
             function.
+        priority: higher goes first, ``None`` is 0. A call gains a level for every
+            ``TokenGateExecutor(ageing=...)`` seconds that it waits, so none waits for ever.
+        key: calls of equal keys run one at a time, in the order of their submission.
+        sticky: ``"lane"``: they stay on the lane of the first one while any of them waits.
+        tenant: who the call is for; tenants are served in turn, one call each.
+        limits: names of the executor's limits; the call starts when it has a permit of each.
+        storage: ``"slow"``, ``"moderate"``, ``"fast"`` or ``"insane"``, in any letter case: at most
+            10, 25, 50 or 70 such calls run at once.
+        queue_timeout: a call that has not started after so many seconds never does, and its
+            token fails with ``TokenTimeoutError``.
     """
 
     weight: Weight | None = None
     operation: str | None = None
+    priority: int | None = None
+    key: Hashable | None = None
+    sticky: Literal["lane"] | None = None
+    tenant: Hashable | None = None
+    limits: tuple[str, ...] | None = None
+    storage: str | None = None
+    queue_timeout: float | None = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # noqa: C901  each option is checked in turn
         if self.weight is not None and self.weight not in WEIGHTS:
             allowed = ", ".join(repr(weight) for weight in WEIGHTS)
             raise InvalidOptionError("weight", self.weight, f"one of {allowed} or None")
         operation = cast("object", self.operation)
         if operation is not None and (not isinstance(operation, str) or not operation):
             raise InvalidOptionError("operation", operation, "a non-empty string or None")
+        priority = cast("object", self.priority)
+        if priority is not None and (not isinstance(priority, int) or isinstance(priority, bool)):
+            raise InvalidOptionError("priority", priority, "an int or None")
+        for name in ("key", "tenant"):
+            try:
+                hash(getattr(self, name))
+            except TypeError:
+                raise InvalidOptionError(name, getattr(self, name), "hashable") from None
+        if self.sticky not in (None, "lane"):
+            raise InvalidOptionError("sticky", self.sticky, "'lane' or None")
+        if self.sticky is not None and self.key is None:
+            raise InvalidOptionError("sticky", self.sticky, "None where there is no key")
+        limits = cast("object", self.limits)
+        if limits is not None and not _is_tuple_of_names(limits):
+            raise InvalidOptionError("limits", limits, "a tuple of names of limits or None")
+        storage = cast("object", self.storage)
+        if storage is not None and (
+            not isinstance(storage, str) or storage.lower() not in STORAGE_TIERS
+        ):
+            allowed = ", ".join(repr(tier) for tier in STORAGE_TIERS)
+            raise InvalidOptionError("storage", storage, f"one of {allowed} or None")
+        timeout = cast("object", self.queue_timeout)
+        if timeout is not None and not is_duration(timeout):
+            raise InvalidOptionError("queue_timeout", timeout, "seconds, at least 0, or None")
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> TaskOptions:
@@ -82,10 +132,29 @@ class TaskOptions:
 
     def over(self, other: TaskOptions) -> TaskOptions:
         """These options, and where they say nothing, the other's."""
-        return TaskOptions(
-            weight=self.weight if self.weight is not None else other.weight,
-            operation=self.operation if self.operation is not None else other.operation,
-        )
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(other, **{name: given for name, given in said.items() if given is not None})
+
+    @property
+    def need_order(self) -> bool:
+        """Whether the call may have to wait for something else than a free worker."""
+        return replace(self, weight=None, operation=None) != _NOTHING_SAID
+
+
+_NOTHING_SAID: Final = TaskOptions()
+
+
+def is_duration(given: object) -> bool:
+    """Whether it is a number of seconds: finite and at least 0."""
+    return (
+        isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < float("inf")
+    )
+
+
+def _is_tuple_of_names(given: object) -> bool:
+    return isinstance(given, tuple) and all(
+        isinstance(name, str) and name for name in cast("tuple[object, ...]", given)
+    )
 
 
 def attach(fn: AnyCallable, options: TaskOptions) -> AnyCallable:

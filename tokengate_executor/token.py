@@ -27,7 +27,7 @@ from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from tokengate_executor.errors import ForkedError
+from tokengate_executor.errors import ForkedError, TokenKilledError
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.options import OperationName, joined, name_of
 from tokengate_executor.waiting import Audience, Callback, Host, Waiters, current_thread, process
@@ -49,6 +49,8 @@ _EXECUTING: Final = TokenState.EXECUTING
 _COMPLETED: Final = TokenState.COMPLETED
 _FAILED: Final = TokenState.FAILED
 _CANCELLED: Final = TokenState.CANCELLED
+_KILLED: Final = TokenState.KILLED
+_TIMEOUT: Final = TokenState.TIMEOUT
 
 _early_ids: Final = count(1)
 # Guards _early_ids: itertools.count does not promise to be atomic without the GIL.
@@ -68,6 +70,9 @@ class Profile(Protocol):
     def weight_index(self) -> int: ...
 
     @property
+    def queue_timeout(self) -> float | None: ...
+
+    @property
     def log_unread_exceptions(self) -> bool: ...
 
     def left_queue(self, *, cancelled: bool) -> None:
@@ -77,8 +82,8 @@ class Profile(Protocol):
         """
         ...
 
-    def make_room(self) -> None:
-        """Called after a token was cancelled in the queue, with no lock held."""
+    def make_room(self, token: Token[Any]) -> None:
+        """Called after a token stopped waiting in the queue and was settled, with no lock held."""
         ...
 
     def left_behind(self, submitted_at: float, host: Host | None) -> bool:
@@ -141,6 +146,7 @@ class Token(Future[T]):
     # Of few tokens and therefore no slots; a ``Future`` has a dictionary for them.
     _id: str | None = None
     _unread: Unread | None = None
+    _kill_requested: bool = False
 
     _exception: BaseException | None
     _host: Host | None
@@ -235,25 +241,42 @@ class Token(Future[T]):
 
     def __repr__(self) -> str:
         phase = self._phase
-        what = phase.future_state.lower() if phase is not _CANCELLED else "cancelled"
+        what = "cancelled" if self.cancelled() else phase.future_state.lower()
         if phase is _COMPLETED:
             what += f" returned {type(self._result).__name__}"
-        elif phase is _FAILED:
+        elif phase is _FAILED or phase is _TIMEOUT:
             what += f" raised {type(self._exception).__name__}"
         return f"<{type(self).__name__} at {id(self):#x} state={what}>"
+
+    # -- inside its call: see ``current_token`` ------------------------------------------------------
+
+    @property
+    def kill_requested(self) -> bool:
+        """Whether somebody killed the token while its call ran: the call should end soon."""
+        return self._kill_requested
+
+    def checkpoint(self) -> None:
+        """For the running call, at moments where it may end: end it if the token was killed.
+
+        Raises:
+            TokenKilledError: it was. If the call lets it out, the token is ``KILLED``.
+        """
+        if self._kill_requested:
+            raise TokenKilledError(self.operation)
 
     # -- waiting for it ---------------------------------------------------------------------------
 
     def cancelled(self) -> bool:
-        """Whether the token was cancelled."""
-        return self._phase is _CANCELLED
+        """Whether the token was cancelled or killed."""
+        phase = self._phase
+        return phase is _CANCELLED or phase is _KILLED
 
     def running(self) -> bool:
         """Whether the call is running."""
         return self._phase is _EXECUTING
 
     def done(self) -> bool:
-        """Whether the token is settled: completed, failed or cancelled."""
+        """Whether the token is settled: completed, failed, timed out, cancelled or killed."""
         return self._phase.settled
 
     def result(self, timeout: float | None = None) -> T:
@@ -263,8 +286,9 @@ class Token(Future[T]):
             timeout: how long to wait for it, in seconds; ``None``: as long as it takes.
 
         Raises:
-            CancelledError: the token was cancelled.
-            TimeoutError: it did not settle in time. The call goes on.
+            CancelledError: the token was cancelled; ``TokenKilledError``: it was killed.
+            TimeoutError: it did not settle in time; the call goes on. ``TokenTimeoutError``: it did
+                not start within its ``queue_timeout``, and never will.
             DeadlockError: the caller is a worker, and the wait could never end.
             BaseException: whatever the call raised.
         """
@@ -287,7 +311,7 @@ class Token(Future[T]):
         if not self._phase.settled:
             self._block(timeout)
         phase = self._phase
-        if phase is _FAILED:
+        if phase is _FAILED or phase is _TIMEOUT:
             if self._unread is not None:
                 self._unread.exception = None
             return self._exception
@@ -295,6 +319,8 @@ class Token(Future[T]):
             return None
         if phase is _CANCELLED:
             raise CancelledError
+        if phase is _KILLED and self._exception is not None:
+            raise self._exception
         raise TimeoutError
 
     def add_done_callback(self, fn: Callback) -> None:
@@ -319,9 +345,9 @@ class Token(Future[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait in asyncio. Cancelling the task that waits cancels a token that has not started."""
-        from asyncio import wrap_future  # noqa: PLC0415  slow to import, seldom needed
+        from tokengate_executor.following import future_of  # noqa: PLC0415  see there
 
-        return wrap_future(self).__await__()
+        return future_of(self).__await__()
 
     def _block(self, timeout: float | None) -> None:
         """Wait until the token is settled or the time is over; a worker lends itself meanwhile."""
@@ -375,13 +401,13 @@ class Token(Future[T]):
         with self._lock:
             phase = self._phase
             if phase is not _WAITING and phase is not _CREATED:
-                return phase is _CANCELLED
+                return phase is _CANCELLED or phase is _KILLED
             queued_at = self._profile if phase is _WAITING else None
             if queued_at is not None:
                 queued_at.left_queue(cancelled=True)
             callbacks = self._settle(_CANCELLED, None, None, perf_counter())
         if queued_at is not None:
-            queued_at.make_room()
+            queued_at.make_room(self)
         self._call_back(callbacks)
         return True
 
@@ -395,7 +421,7 @@ class Token(Future[T]):
                 self._phase = _EXECUTING
                 self._started_at = perf_counter()
                 return True
-        if phase is _CANCELLED:
+        if phase is _CANCELLED or phase is _KILLED:
             return False
         _FUTURES_LOGGER.critical("Future %s in unexpected state: %s", id(self), phase.future_state)
         raise RuntimeError("Future in unexpected state")
@@ -412,14 +438,18 @@ class Token(Future[T]):
         self, phase: TokenState, result: Any, exception: BaseException | None
     ) -> None:
         callbacks: Sequence[Callback] = ()
+        queued_at: Profile | None = None
         with self._lock:
             open_ = not self._phase.settled
             if open_:
                 if self._phase is _WAITING and self._profile is not None:
-                    self._profile.left_queue(cancelled=False)
+                    queued_at = self._profile
+                    queued_at.left_queue(cancelled=False)
                 callbacks = self._settle(phase, result, exception, perf_counter())
         if not open_:
             raise InvalidStateError(f"{self._state}: {self!r}")
+        if queued_at is not None:
+            queued_at.make_room(self)
         self._call_back(callbacks)
 
     def _settle(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -17,7 +18,7 @@ from tokengate_executor.lifecycle import TokenState
 if TYPE_CHECKING:
     from tokengate_executor.token import Token
 
-__all__ = ["Audience", "Callback", "Host", "Waiters", "current_thread", "process"]
+__all__ = ["Audience", "Callback", "Host", "Waiters", "current_thread", "current_token", "process"]
 
 Callback = Callable[[Any], object]
 
@@ -33,6 +34,11 @@ class Host(Protocol):
     @property
     def lane_number(self) -> int:
         """The lane it belongs to, from 1."""
+        ...
+
+    @property
+    def current(self) -> Token[Any] | None:
+        """The innermost token whose call it runs."""
         ...
 
     @property
@@ -56,12 +62,28 @@ class Host(Protocol):
 
 
 class _CurrentThread(threading.local):
-    """What the thread that looks at it is to us."""
+    """What the thread that looks at it is to us.
+
+    Attributes:
+        host: the worker whose thread it is.
+        guest: whose counters it has been lent, while it runs a token though it is no worker.
+    """
 
     host: Host | None = None
+    guest: Host | None = None
 
 
 current_thread: Final = _CurrentThread()
+
+
+def current_token() -> Token[Any] | None:
+    """The token whose call this thread runs; ``None`` outside of calls.
+
+    A long call asks it whether it should go on: ``current_token().checkpoint()`` raises
+    ``TokenKilledError`` once somebody has killed the token, and ``kill_requested`` tells it.
+    """
+    host = current_thread.guest or current_thread.host
+    return None if host is None else host.current
 
 
 class _Process:
@@ -98,6 +120,7 @@ class Waiters(list[Any]):
     __slots__ = ()
 
     def append(self, waiter: Any, /) -> None:
+        """Add a waiter; it lends its worker's place while it waits."""
         host = current_thread.host
         if host is not None and type(waiter.event) is threading.Event:
             waiter.event = _LendingEvent(host)
@@ -129,10 +152,10 @@ class Audience:
         for waiter in self.waiters or ():
             if state is TokenState.COMPLETED:
                 waiter.add_result(token)
-            elif state is TokenState.FAILED:
-                waiter.add_exception(token)
-            else:
+            elif state.future_state is CANCELLED_AND_NOTIFIED:
                 waiter.add_cancelled(token)
+            else:
+                waiter.add_exception(token)
         for sleeper in self.sleepers:
             sleeper.release()
         self.sleepers = []

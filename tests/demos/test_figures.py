@@ -21,6 +21,7 @@ def test_the_table_has_a_line_for_each_lane() -> None:
         executing=0,
         completed=9,
         failed=1,
+        killed=0,
         stolen=2,
         started_by_weight={"heavy": 5, "medium": 3, "light": 2, "unweighted": 0},
         busy_seconds=1.5,

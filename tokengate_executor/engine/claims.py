@@ -9,9 +9,11 @@ who want the token, a worker, the one who cancels, the submitter who takes it ba
 
 from __future__ import annotations
 
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+from tokengate_executor.errors import TokenKilledError, TokenTimeoutError
 from tokengate_executor.lifecycle import TokenState
 
 if TYPE_CHECKING:
@@ -21,11 +23,15 @@ if TYPE_CHECKING:
 __all__ = [
     "claim",
     "claim_in_queue",
+    "end_unrun",
+    "expire",
     "fail_waiting",
     "host_of",
     "is_waiting",
+    "kill_waiting",
     "orphan",
     "profile_of",
+    "unclaim",
     "withdraw",
 ]
 
@@ -66,6 +72,8 @@ def withdraw(token: Token[Any]) -> bool:
     """
     if not claim_in_queue(token):
         return False
+    if token._profile is not None:
+        token._profile.make_room(token)
     token._fn = token._kwargs = token._context = None
     token._args = ()
     return True
@@ -86,14 +94,43 @@ def profile_of(token: Token[Any]) -> Profile | None:
     return token._profile
 
 
-def fail_waiting(token: Token[Any], exception: BaseException) -> bool:
-    """``WAITING → FAILED``, for a token whose call will never start; false: it is too late."""
+def unclaim(token: Token[Any]) -> None:
+    """``EXECUTING → WAITING``, by the claimant, who has not begun its call."""
+    with token._lock:
+        token._phase = _WAITING
+        token._lane = None
+
+
+def end_unrun(token: Token[Any], state: TokenState, exception: BaseException | None) -> bool:
+    """``WAITING → state``, for a token whose call will never start; false: it is too late."""
+    profile = token._profile
     with token._lock:
         if token._phase is not _WAITING:
             return False
-        callbacks = token._settle(TokenState.FAILED, None, exception, perf_counter())
+        if profile is not None:
+            profile.left_queue(cancelled=state.future_state is CANCELLED_AND_NOTIFIED)
+        callbacks = token._settle(state, None, exception, perf_counter())
+    if profile is not None:
+        profile.make_room(token)
     token._call_back(callbacks, BaseException)
     return True
+
+
+def fail_waiting(token: Token[Any], exception: BaseException) -> bool:
+    """The executor can not run it."""
+    return end_unrun(token, TokenState.FAILED, exception)
+
+
+def kill_waiting(token: Token[Any]) -> bool:
+    """Somebody killed it."""
+    return end_unrun(token, TokenState.KILLED, TokenKilledError(token.operation))
+
+
+def expire(token: Token[Any]) -> bool:
+    """It did not start in time."""
+    profile = token._profile
+    timeout = (profile.queue_timeout if profile is not None else None) or 0.0
+    return end_unrun(token, TokenState.TIMEOUT, TokenTimeoutError(token.operation, timeout))
 
 
 def orphan(token: Token[Any]) -> None:

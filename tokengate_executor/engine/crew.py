@@ -25,16 +25,18 @@ from contextvars import Context
 from time import perf_counter
 from typing import Any, Final
 
+from tokengate_executor.engine.bounded import BoundedGate
 from tokengate_executor.engine.claims import fail_waiting, host_of, orphan, profile_of
-from tokengate_executor.engine.gate import BROKEN, Gate, Profile, Refusal, Route
+from tokengate_executor.engine.gate import BROKEN, Gate
 from tokengate_executor.engine.lanes import Lane
 from tokengate_executor.engine.router import Router
+from tokengate_executor.engine.routes import Profile, Route
 from tokengate_executor.engine.workers import Worker
 from tokengate_executor.errors import DeadlockError
 from tokengate_executor.token import Token
 from tokengate_executor.waiting import current_thread
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "make_thread"]
 
 
 class Crew:
@@ -52,41 +54,132 @@ class Crew:
         initargs: Sequence[Any],
         pin_lanes: bool,
         history_size: int,
+        keep_alive: float | None,
     ) -> None:
         self.gate: Final = gate
         self.router: Final = router
-        self.max_workers: Final = max_workers
+        self.max_workers = max_workers
         self.max_spare_workers: Final = max_spare_workers
         self.name_prefix: Final = name_prefix
         self.initializer = initializer
         self.initargs = initargs
         self.pin_lanes: Final = pin_lanes
         self.history_size: Final = history_size
+        self.keep_alive: Final = keep_alive
         self.generation = 0
         gate.fail_unserved = self.fail_unserved
+        gate.is_own_worker = self.is_own_worker
+        if isinstance(gate, BoundedGate):
+            gate.run_here = self.run_here
         self._hire()
 
     def _hire(self) -> None:
         """Make the regular workers, dealt over the lanes, all of them idle, none started."""
-        # Guards spares, _free_spares, each lane's regulars, spares and blocked, and each worker's
-        # leaving and waits_for. Nothing is called under it that takes another lock.
+        # Guards regulars, leavers, retired, spares, _free_spares, guests, _hired, each lane's
+        # regulars, spares and blocked, and each worker's leaving and waits_for. Nothing is called
+        # under it that takes another lock.
         self._lock = allocate_lock()
-        lanes = self.gate.lanes
-        for lane in lanes:
+        self._hired = 0
+        for lane in self.gate.lanes:
             lane.regulars = lane.spares = lane.blocked = 0
-        self.regulars: list[Worker] = []
-        for index in range(self.max_workers):
-            lane = lanes[index % len(lanes)]
-            lane.regulars += 1
-            self.regulars.append(Worker(self, index + 1, lane, is_spare=False))
         self.spares: list[Worker] = []
         self._free_spares: list[Worker] = []
+        # Regular workers that are to end after their present call, and those that have.
+        self.leavers: list[Worker] = []
+        self.retired: list[Worker] = []
+        # They lend their counters to threads that are not ours, while these run a token; none of
+        # them has a thread. Taken from the end and put back there, which is atomic.
+        self.guests: list[Worker] = []
+        self._free_guests: list[Worker] = []
+        self.regulars = [self._engage() for _ in range(self.max_workers)]
         self.router.idle[:] = reversed(self.regulars)
+
+    def _engage(self) -> Worker:
+        """One more regular worker, on the lane that has the fewest. Called with the lock held."""
+        lane = min(self.gate.lanes, key=lambda lane: lane.regulars)
+        lane.regulars += 1
+        for worker in self.retired:
+            if worker.lane is lane:
+                self.retired.remove(worker)
+                worker.leaving = False
+                worker.thread = None
+                return worker
+        return self._new_worker(lane)
+
+    def _new_worker(self, lane: Lane, *, is_spare: bool = False) -> Worker:
+        """Called with the lock held, or before anybody else can."""
+        self._hired += 1
+        return Worker(self, self._hired, lane, is_spare=is_spare)
 
     @property
     def workers(self) -> list[Worker]:
-        """All there are, spare ones included, started or not."""
-        return self.regulars + self.spares
+        """All there are or ever were, each with its counters."""
+        return self.regulars + self.leavers + self.retired + self.spares + self.guests
+
+    def is_own_worker(self) -> bool:
+        """Whether the calling thread is one of this crew's."""
+        host = current_thread.host
+        return isinstance(host, Worker) and host.crew is self
+
+    def is_any_busy(self) -> bool:
+        """Whether a worker other than the calling one is not idle."""
+        idle = self.router.idle.copy()
+        host = current_thread.host
+        return any(
+            worker is not host
+            and worker not in idle
+            and worker.thread is not None
+            and worker.thread.is_alive()
+            for worker in self.workers
+        )
+
+    def run_here(self, token: Token[Any]) -> None:
+        """Run a token that nobody else has seen on the calling thread."""
+        host = current_thread.host
+        if isinstance(host, Worker) and host.crew is self and host.current is not None:
+            host.run_inside(token)
+            return
+        try:
+            guest = self._free_guests.pop()
+        except IndexError:
+            with self._lock:
+                guest = self._new_worker(self.gate.lanes[0])
+                self.guests.append(guest)
+        outer, current_thread.guest = current_thread.guest, guest
+        try:
+            guest.run_as_guest(token)
+        finally:
+            current_thread.guest = outer
+            self._free_guests.append(guest)
+
+    # -- resizing ---------------------------------------------------------------------------------
+
+    def resize(self, max_workers: int) -> None:
+        """See ``TokenGateExecutor.resize``."""
+        hired: list[Worker] = []
+        let_go: list[Worker] = []
+        with self._lock:
+            self.max_workers = self.gate.mailboxes.sharers = max_workers
+            while len(self.regulars) < max_workers:
+                hired.append(self._engage())
+                self.regulars.append(hired[-1])
+            while len(self.regulars) > max_workers:
+                worker = self._dispensable()
+                self.regulars.remove(worker)
+                self.leavers.append(worker)
+                worker.lane.regulars -= 1
+                worker.leaving = True
+                let_go.append(worker)
+        for worker in let_go:
+            self._see_off(worker)
+        for worker in hired:
+            self._offer(worker)
+
+    def _dispensable(self) -> Worker:
+        """Of the lane that has the most: one without a thread, else the last. With the lock held."""
+        lane = max(self.gate.lanes, key=lambda lane: lane.regulars)
+        own = [worker for worker in self.regulars if worker.lane is lane]
+        return next((worker for worker in own if worker.thread is None), own[-1])
 
     @property
     def threads(self) -> list[threading.Thread]:
@@ -107,7 +200,7 @@ class Crew:
         Raises:
             RuntimeError: the system gives no thread, and no worker that runs could serve the route.
         """
-        thread = _thread(worker.run, self.name_of_worker(worker))
+        thread = make_thread(worker.run, self.name_of_worker(worker))
         worker.thread = thread
         try:
             thread.start()
@@ -138,7 +231,7 @@ class Crew:
     def _fail_all(self, tokens: list[Token[Any]], error: RuntimeError) -> None:
         for token in tokens:
             if fail_waiting(token, error):
-                self.gate.count_failed_unstarted()
+                self.gate.bury_failed(token)
             else:
                 self.gate.bury_drained(token)
 
@@ -219,7 +312,7 @@ class Crew:
                 return spare
         if len(self.spares) - len(self._free_spares) >= self.max_spare_workers:
             return None
-        spare = Worker(self, self.max_workers + len(self.spares) + 1, lane, is_spare=True)
+        spare = self._new_worker(lane, is_spare=True)
         self.spares.append(spare)
         return spare
 
@@ -242,52 +335,53 @@ class Crew:
                 return
             worker.lane.spares -= 1
             spare.leaving = True
+        self._see_off(spare)
+
+    def _see_off(self, worker: Worker) -> None:
+        """End one that is to leave, at once if it is idle, else after its present call."""
         try:
-            self.router.idle.remove(spare)
+            self.router.idle.remove(worker)
         except ValueError:
             return  # it is awake, and sees that it is to leave
-        if spare.thread is None:
+        if worker.thread is None:
             with self._lock:
-                self._free_spares.append(spare)
+                self._note_gone(worker)
         else:
-            spare.rouse()
+            worker.rouse()
 
-    def may_leave(self, spare: Worker) -> bool:
-        """Whether a spare that saw itself leaving is still to leave; then it is free from here on."""
+    def _note_gone(self, worker: Worker) -> None:
+        """It has left, and may be taken on again. Called with the lock held."""
+        if worker.is_spare:
+            self._free_spares.append(worker)
+        else:
+            self.leavers.remove(worker)
+            self.retired.append(worker)
+
+    def may_leave(self, worker: Worker) -> bool:
+        """Whether one that saw itself leaving is still to leave; then it is gone from here on."""
         with self._lock:
-            if not spare.leaving:
+            if not worker.leaving:
                 return False
-            self._free_spares.append(spare)
+            self._note_gone(worker)
         # It may have been roused for a token that it does not take any more: pass that on.
         self.gate.rouse_for_the_rest()
         return True
 
     # -- ending -----------------------------------------------------------------------------------
 
-    def close(self, refusal: Refusal) -> None:
-        """Take no more calls; workers end when nothing is left. Takes no lock: also a finaliser's."""
-        if self.gate.closed is None:
-            self.gate.closed = refusal
-        idle = self.router.idle
-        while True:
-            try:
-                worker = idle.pop()
-            except IndexError:
-                return
-            if worker.thread is not None:
-                worker.rouse()
-
     def break_down(self) -> None:
         """An initializer failed: fail what waits, take no more."""
+        self.gate.close(BROKEN)
         self.gate.closed = BROKEN
-        self.close(BROKEN)
-        self._fail_all(self.gate.drain(self.gate.queues()), self.gate.refusal())
+        self._fail_all(self.gate.drain_all(), self.gate.refusal())
+        self.gate.end_if_over()
 
     def cancel_waiting(self) -> None:
         """Cancel everything that waits."""
-        for token in self.gate.drain(self.gate.queues()):
+        for token in self.gate.drain_all():
             token.cancel()
             self.gate.bury_drained(token)
+        self.gate.end_if_over()
 
     def join(self) -> None:
         """Wait for all threads but the calling one; for those, too, that start meanwhile."""
@@ -295,9 +389,11 @@ class Crew:
         while True:
             alive = [t for t in self.threads if t is not here and t.is_alive()]
             if not alive:
-                return
+                break
             for thread in alive:
                 thread.join()
+        if here not in self.threads:  # else a call of ours is still to end, and timers with it
+            self.gate.timers.join()
 
     # -- in a forked child ------------------------------------------------------------------------
 
@@ -307,28 +403,25 @@ class Crew:
         A token that was on its way from a queue to a worker is in none of the places looked at
         here. It fails when somebody waits for it: see ``Profile.left_behind``.
         """
-        inherited = [
-            token
-            for queue in self.gate.queues()
-            for token in queue
-            if not token.done() and not token.running()
-        ]
+        governor = self.gate.governor
+        queued = [token for queue in self.gate.queues() for token in queue]
+        queued += [] if governor is None else [token for token, _ in governor.entries()]
+        inherited = [token for token in queued if not token.done() and not token.running()]
         here = current_thread.host
         inherited += [
-            worker.current
-            for worker in self.workers
-            if worker is not here and worker.current is not None
+            token for worker in self.workers if worker is not here for token in worker.executing()
         ]
         for token in inherited:
             orphan(token)
         self.generation += 1
         self.gate.forked_at = perf_counter()
         self.gate.survivor = here if isinstance(here, Worker) else None
+        self.gate.timers.renew()
         self.gate.renew()
         self._hire()
 
 
-def _thread(target: Callable[[], None], name: str) -> threading.Thread:
+def make_thread(target: Callable[[], object], name: str) -> threading.Thread:
     """A thread with an empty context, which does not keep the interpreter from ending.
 
     Pending work is finished at exit all the same: ``engine.process`` waits for it.

@@ -1,15 +1,12 @@
-"""The gate: where every token waits until a lane takes it.
+"""The gate: whether and how a token comes in, and which one a worker takes.
 
 Guarantees
     * ``admit`` takes no lock, so it may be called from a signal handler, from ``__del__`` in the
       middle of another ``admit``, from a callback.
-    * First in, first out within a lane for tokens of equal weight, whatever cancels meanwhile.
     * A token that was admitted before the gate closed is taken by some worker.
 
 Assumes
-    * ``append``, ``popleft``, ``copy`` and truth of a deque, ``append``, ``pop`` and ``remove`` of a
-      list are atomic and take effect in one order that all threads agree on: true with the GIL, and
-      what free-threaded CPython does by a lock in each of these objects.
+    * As ``engine.waiting_room``.
 
 Why no wake-up is lost: ``admit`` appends the token and *then* looks for an idle worker. A worker
 lists itself as idle and *then* looks for tokens (``has_work``). Whichever came second sees the other.
@@ -24,23 +21,24 @@ Why tokens wait here and not in the shortest mailbox: see ``docs/decisions/0002`
 
 from __future__ import annotations
 
-from _thread import allocate_lock
-from collections import deque
-from collections.abc import Callable, Iterable
+import weakref
 from concurrent.futures.thread import BrokenThreadPool
 from typing import TYPE_CHECKING, Any, Final
 
-from tokengate_executor.engine.claims import claim, is_waiting, withdraw
+from tokengate_executor.engine.claims import claim, expire, is_waiting, unclaim, withdraw
+from tokengate_executor.engine.routes import profile_of
+from tokengate_executor.engine.waiting_room import WaitingRoom
 from tokengate_executor.lifecycle import TokenState
 
 if TYPE_CHECKING:
-    from tokengate_executor.engine.lanes import Lane
-    from tokengate_executor.engine.router import Router
+    from collections.abc import Callable
+
+    from tokengate_executor.engine.bounds import Waiter
+    from tokengate_executor.engine.routes import Route
     from tokengate_executor.engine.workers import Worker
-    from tokengate_executor.policies.weights import Weight
     from tokengate_executor.token import Token
 
-__all__ = ["Gate", "Profile", "Refusal", "Route"]
+__all__ = ["AFTER_DRAIN", "AFTER_EXIT", "AFTER_SHUTDOWN", "BROKEN", "Gate", "Refusal"]
 
 Refusal = tuple[type[RuntimeError], str]
 """Which exception a closed gate answers with."""
@@ -50,132 +48,31 @@ AFTER_EXIT: Final[Refusal] = (
     RuntimeError,
     "cannot schedule new futures after interpreter shutdown",
 )
+AFTER_DRAIN: Final[Refusal] = (
+    RuntimeError,
+    "cannot schedule new futures while the executor is drained: resume() opens it again",
+)
 BROKEN: Final[Refusal] = (
     BrokenThreadPool,
     "A thread initializer failed, the thread pool is not usable anymore",
 )
 
-_COMPACT_AT_LEAST: Final = 64
-
 _WAITING: Final = TokenState.WAITING
 _EXECUTING: Final = TokenState.EXECUTING
 
 
-class Route:
-    """The backlog of one weight, and the lanes that may take from it.
+class Gate(WaitingRoom):
+    """Lets tokens in as long as it is open, and hands them to workers.
 
     Attributes:
-        index: which of the workers' counters by weight is this route's.
-        rank: lane number → its place in the policy's order of preference, from 0; ``None`` for
-            unweighted tokens, to which all lanes are equal.
+        closed: why no more calls are taken, or ``None``.
     """
 
-    __slots__ = ("backlog", "index", "rank", "weight")
+    closed: Refusal | None = None
+    # The crew's, which knows the workers: whether the calling thread is one of them.
+    is_own_worker: Callable[[], bool]
 
-    def __init__(self, index: int, weight: Weight | None, lanes: tuple[int, ...] | None) -> None:
-        self.index = index
-        self.weight: Weight | None = weight
-        self.rank = None if lanes is None else {lane: rank for rank, lane in enumerate(lanes)}
-        self.backlog: deque[Token[Any]] = deque()
-
-
-class Profile:
-    """The options of a call, resolved once: what a token keeps of the executor that took it."""
-
-    __slots__ = ("gate", "log_unread_exceptions", "operation", "route", "weight", "weight_index")
-
-    def __init__(
-        self, gate: Gate, route: Route, operation: str | None, log_unread_exceptions: bool
-    ) -> None:
-        self.gate = gate
-        self.route = route
-        self.weight: Weight | None = route.weight
-        self.weight_index = route.index
-        self.operation = operation
-        self.log_unread_exceptions = log_unread_exceptions
-
-    def left_queue(self, *, cancelled: bool) -> None:
-        """See ``token.Profile``."""
-        gate = self.gate
-        (gate.cancelled_shells if cancelled else gate.claimed_shells).append(None)
-
-    def make_room(self) -> None:
-        """See ``token.Profile``."""
-        gate = self.gate
-        if len(gate.cancelled_shells) >= gate.compact_at:
-            gate.compact()
-
-    def left_behind(self, submitted_at: float, host: object) -> bool:
-        """See ``token.Profile``."""
-        gate = self.gate
-        return submitted_at < gate.forked_at and (host is None or host is not gate.survivor)
-
-
-class Gate:
-    """The backlogs, and whether the executor takes calls at all.
-
-    Attributes:
-        routes: weight → route.
-        idle: the router's list of idle workers, read here.
-        closed: why no more calls are taken, or ``None``. Written once, before the workers are told.
-        forked_at, survivor: when this process was forked, in seconds of ``time.perf_counter``, and
-            the worker whose call did it: the only one of then that goes on.
-        filled: the lanes whose mailboxes may have something in them.
-        cancelled_shells, claimed_shells: an entry for each token that stopped waiting while it was
-            in a queue: by ``cancel``, or because somebody claimed it there. Their lengths are
-            counters that can be changed in any thread without a lock.
-    """
-
-    def __init__(
-        self,
-        routes: Iterable[Route],
-        mailbox_size: int,
-        sharers: int,
-        router: Router,
-    ) -> None:
-        """``sharers``: how many workers share the backlogs."""
-        self.routes: Final = {route.weight: route for route in routes}
-        self.closed: Refusal | None = None
-        self.mailbox_size: Final = mailbox_size
-        self._batch_divisor: Final = 2 * sharers
-        self._rouse: Final = router.rouse
-        self.idle: Final = router.idle
-        self.lanes: tuple[Lane, ...] = ()
-        self._in_use: set[Route] = set()
-        # The crew's, which knows the workers: fail what waits when there are no threads to be had.
-        self.fail_unserved: Callable[[RuntimeError], None]
-        self.forked_at = float("-inf")
-        self.survivor: Worker | None = None
-        self.renew()
-
-    def renew(self) -> None:
-        """Begin with empty queues and a free lock: at first, and in a forked child."""
-        for route in self.routes.values():
-            route.backlog = deque()
-        for lane in self.lanes:
-            lane.mailbox = deque()
-        self.filled: tuple[Lane, ...] = ()
-        self.cancelled_shells: deque[None] = deque()
-        self.claimed_shells: deque[None] = deque()
-        self.compact_at = _COMPACT_AT_LEAST
-        self.cancelled_and_gone = 0
-        self.failed_unstarted = 0
-        # Guards taking out of the backlogs, putting into the mailboxes and stealing from them,
-        # filled, the lanes' routes, compact_at, cancelled_and_gone and failed_unstarted. Putting into
-        # a backlog needs no lock, nor does a worker that pops from its own lane's mailbox.
-        self.lock = allocate_lock()
-
-    def use(self, route: Route) -> None:
-        """Before the first token of a route: its lanes look into its backlog from here on."""
-        with self.lock:
-            if route in self._in_use:
-                return
-            self._in_use.add(route)
-            for lane in self.lanes:
-                if route.rank is None or lane.number in route.rank:
-                    lane.routes = (*lane.routes, route)
-
-    # -- in ---------------------------------------------------------------------------------------
+    # -- in -----------------------------------------------------------------------------------------
 
     def admit(self, token: Token[Any], route: Route) -> None:
         """Queue the token and rouse a worker for it, if one is idle. Takes no lock.
@@ -195,15 +92,39 @@ class Gate:
                     raise
         # Closed between the caller's look and our append: the last worker may be gone. If one has
         # claimed the token all the same, it was in time.
-        if self.closed is not None and withdraw(token):
+        if self.closed is not None and self.is_refusing() and withdraw(token):
             raise self.refusal()
 
-    def refusal(self) -> RuntimeError:
-        """What a closed gate answers."""
-        kind, text = self.closed or AFTER_SHUTDOWN
-        return kind(text)
+    def admit_timed(self, token: Token[Any], route: Route) -> None:
+        """As ``admit``, for a token that is to start within a time."""
+        self.admit(token, route)
+        self.set_deadline(token)
 
-    # -- out --------------------------------------------------------------------------------------
+    def set_deadline(self, token: Token[Any]) -> None:
+        """End the token when its time is over and it still waits. Nothing here keeps it alive."""
+        reference = weakref.ref(token)
+
+        def end() -> None:
+            late = reference()
+            if late is not None and expire(late):
+                self.timed_out += 1
+
+        def is_moot() -> bool:
+            waits = reference()
+            return waits is None or not is_waiting(waits)
+
+        timeout = profile_of(token).queue_timeout
+        self.timers.set(token.submitted_at + (timeout or 0.0), end, is_moot)
+
+    def admit_entered(self, token: Token[Any], route: Route) -> None:
+        """``admit`` a token that has its place already."""
+        self.admit(token, route)
+
+    def enter_or_list(self, route: Route, waiter: Waiter, *, again: bool) -> bool:  # noqa: ARG002
+        """Have a place for a token, or list the waiter until one may be free; here all is room."""
+        return True
+
+    # -- out ----------------------------------------------------------------------------------------
 
     def take(self, worker: Worker) -> Token[Any] | None:
         """The next token, claimed for this worker, or ``None``.
@@ -220,184 +141,113 @@ class Gate:
                 token = mailbox.popleft()
             except IndexError:
                 break  # another worker was quicker
+            worker.current = token
             # `claim`, written out: most calls come this way.
             lock = token._lock
             lock.acquire()
             if token._phase is _WAITING:
                 token._phase = _EXECUTING
                 lock.release()
-                return token
+                if self.governor is None:
+                    return token
+                self._give_back(token)
+                worker.current = None
+                break
             lock.release()
-            if self.bury(token):
+            worker.current = None
+            if self.shells.bury(token):
                 worker.cancelled += 1
         return self._take_from_gate(worker)
 
+    def _give_back(self, token: Token[Any]) -> None:
+        with self._locked():
+            unclaim(token)
+            profile_of(token).route.backlog.appendleft(token)
+
     def _take_from_gate(self, worker: Worker) -> Token[Any] | None:
         lane = worker.lane
-        while self.has_work(lane):
+        while self.governor is None:
+            if not self.has_work(lane):
+                return None
+            token: Token[Any] | None = None
+            left: Route | None = None
             lock = self.lock
             lock.acquire()
             try:
-                route = self._oldest(lane)
-                if lane.mailbox:  # filled meanwhile, for another worker of this lane
-                    token, left = self._steal_from(lane)
-                elif route is None:
-                    token, left = self._steal(lane)
-                else:
-                    token, left = self._take_share(lane, route)
+                if self.governor is None:
+                    token, left = self.mailboxes.take(lane)
+                    worker.current = token
+                    if token is not None and not claim(token):
+                        self.shells.bury_here(token)
+                        worker.current = token = None
             finally:
                 lock.release()
             if left is not None and self.idle:
                 self._rouse(left)
-            if token is None:
-                continue
-            if claim(token):
+            if token is not None:
                 return token
-            if self.bury(token):
-                worker.cancelled += 1
-        return None
+        return self._take_governed(worker)
 
-    def _oldest(self, lane: Lane) -> Route | None:
-        """The route whose first token has waited longest, of those that this lane may run."""
-        oldest: Route | None = None
-        submitted_at = 0.0
-        for route in lane.routes:
-            backlog = route.backlog
-            if backlog and (oldest is None or backlog[0].submitted_at < submitted_at):
-                oldest = route
-                submitted_at = backlog[0].submitted_at
-        return oldest
-
-    def _take_share(self, lane: Lane, route: Route) -> tuple[Token[Any], Route | None]:
-        """The first token, and in the mailbox this lane's share of the rest; whether any is there.
-
-        The share is small against what every worker could have, so that no lane holds tokens which
-        another would have begun sooner; what it holds all the same can be stolen.
-        """
-        backlog = route.backlog
-        token = backlog.popleft()
-        share = min(len(backlog) // self._batch_divisor, self.mailbox_size)
-        mailbox = lane.mailbox
-        lane.mailbox_route = route
-        for _ in range(share):
-            follower = backlog.popleft()
-            follower._lane = lane.number  # harmless if it was cancelled meanwhile
-            mailbox.append(follower)
-        if share and lane not in self.filled:
-            self.filled = (*self.filled, lane)
-        return token, route if share else None
-
-    def _steal(self, lane: Lane) -> tuple[Token[Any] | None, Route | None]:
-        """The first token of another lane's mailbox; what is left behind it is of the same route."""
-        for other in self.filled:
-            if not other.mailbox:  # only we fill it, so it stays empty until we have the lock again
-                self.filled = tuple(one for one in self.filled if one is not other)
-            elif other.mailbox_route in lane.routes:
-                token, left = self._steal_from(other)
-                if token is not None:
-                    lane.stolen += 1
-                    return token, left
-        return None, None
-
-    def _steal_from(self, lane: Lane) -> tuple[Token[Any] | None, Route | None]:
-        mailbox = lane.mailbox
+    def _take_governed(self, worker: Worker) -> Token[Any] | None:
+        token = None
+        is_over = False
+        lock = self.lock
+        lock.acquire()
         try:
-            return mailbox.popleft(), lane.mailbox_route if mailbox else None
-        except IndexError:
-            return None, None  # its own workers emptied it
-
-    def has_work(self, lane: Lane) -> bool:
-        """Whether ``take`` would find something; what is on the move counts for who moves it."""
-        for route in lane.routes:
-            if route.backlog:
-                return True
-        for other in self.filled:  # noqa: SIM110  a generator would take twice as long
-            if other.mailbox and other.mailbox_route in lane.routes:
-                return True
-        return False
-
-    # -- shells: tokens in a queue that no longer wait ---------------------------------------------
-
-    def bury(self, token: Token[Any]) -> bool:
-        """A worker met a token that it could not claim; whether it was a cancelled one."""
-        cancelled = token.cancelled()
-        shells = self.cancelled_shells if cancelled else self.claimed_shells
-        shells.pop()
-        return cancelled
-
-    def compact(self) -> None:
-        """Drop the shells of the backlogs, once they are many; FIFO is kept.
-
-        Amortised: the next time comes when there are as many new shells as tokens were looked at.
-        """
-        if not self.lock.acquire(blocking=False):
-            return  # Somebody takes or compacts; the next cancel tries again.
-        try:
-            kept = 0
-            for route in self.routes.values():
-                backlog = route.backlog
-                waiting: list[Token[Any]] = []
-                # Only we take; what is appended meanwhile stays behind what we put back.
-                for _ in range(len(backlog)):
-                    token = backlog.popleft()
-                    if is_waiting(token):
-                        waiting.append(token)
-                    elif self.bury(token):
-                        self.cancelled_and_gone += 1
-                backlog.extendleft(reversed(waiting))
-                kept += len(waiting)
-            self.compact_at = max(_COMPACT_AT_LEAST, kept, 2 * len(self.cancelled_shells))
+            governor = self._sorted()
+            if governor is not None:
+                worker.current = token = governor.take(worker.lane)
+                is_over = self.is_ending and not self._is_anything_left()
+            routes = self._routes_to_rouse()
         finally:
-            self.lock.release()
-        self.rouse_for_the_rest()
+            lock.release()
+        if routes or self.posts:
+            self._after_lock(routes)
+        if is_over:
+            self._end_idle()
+        return token
 
-    def rouse_for_the_rest(self) -> None:
-        """Rouse a worker for each queue in which something is left."""
-        try:
-            for route in self.routes.values():
-                if route.backlog and self.idle:
-                    self._rouse(route)
-            for lane in self.lanes:
-                if lane.mailbox and self.idle:
-                    self._rouse(lane.mailbox_route)
-        except RuntimeError as error:
-            self.fail_unserved(error)
+    # -- open and closed ----------------------------------------------------------------------------
 
-    def drain(self, queues: list[deque[Token[Any]]]) -> list[Token[Any]]:
-        """Take everything out of the queues, in order, for the caller to settle."""
-        with self.lock:
-            drained: list[Token[Any]] = []
-            for queue in queues:
-                while queue:
-                    try:
-                        drained.append(queue.popleft())
-                    except IndexError:
-                        break
-        return drained
+    def check_open(self) -> None:
+        """For a submitter who saw that the gate is closed.
 
-    def bury_drained(self, token: Token[Any]) -> None:
-        """Account for a shell that was taken out by ``drain``."""
-        if self.bury(token):
-            with self.lock:
-                self.cancelled_and_gone += 1
+        Raises:
+            RuntimeError: it is closed for this thread, too.
+        """
+        if self.is_refusing():
+            raise self.refusal()
 
-    def count_failed_unstarted(self) -> None:
-        """Account for a token that was taken out by ``drain`` and failed."""
-        with self.lock:
-            self.failed_unstarted += 1
+    def is_refusing(self) -> bool:
+        """Whether this thread may submit nothing. While we drain, the calls that run still may."""
+        return self.closed is not None and not (self.closed is AFTER_DRAIN and self.is_own_worker())
 
-    def queues(self) -> list[deque[Token[Any]]]:
-        """All queues, for whoever knows that nobody else uses them."""
-        return [
-            *(route.backlog for route in self.routes.values()),
-            *(lane.mailbox for lane in self.lanes),
-        ]
-
-    # -- what is in it ------------------------------------------------------------------------------
+    def refusal(self) -> RuntimeError:
+        """What a closed gate answers."""
+        kind, text = self.closed or AFTER_SHUTDOWN
+        return kind(text)
 
     @property
-    def waiting(self) -> int:
-        """How many tokens wait, in the backlogs and the mailboxes together."""
-        shells = len(self.cancelled_shells) + len(self.claimed_shells)
-        queued = sum(len(route.backlog) for route in self.routes.values())
-        return max(0, queued + sum(len(lane.mailbox) for lane in self.lanes) - shells)
+    def is_draining(self) -> bool:
+        """Whether it is closed until ``resume``."""
+        return self.closed is AFTER_DRAIN
+
+    def close(self, refusal: Refusal) -> None:
+        """Take no more calls; workers end when nothing is left. Takes no lock: also a finaliser's.
+
+        What is paused goes on, as nobody could resume it and its tokens are to be settled.
+        """
+        if not self.is_ending:
+            self.closed = refusal
+            self.is_ending = True
+        for bound in self.bounds:
+            bound.wake_all()
+        self.end_if_over()
+
+    def end_if_over(self) -> None:
+        """The gate is closed, and something has left it: see whether the workers may end."""
+        if self.governor is None:
+            self._end_idle()
+        else:
+            self.posts.append(None)
+            self._tend()

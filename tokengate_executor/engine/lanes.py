@@ -6,10 +6,10 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from tokengate_executor.engine.routes import Route
 from tokengate_executor.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from tokengate_executor.engine.gate import Route
     from tokengate_executor.token import Token
 
 __all__ = ["Lane", "check_pinning", "pin_this_thread"]
@@ -30,6 +30,7 @@ class Lane:
     """
 
     __slots__ = (
+        "_own_routes",
         "blocked",
         "cpus",
         "mailbox",
@@ -45,9 +46,10 @@ class Lane:
         """``route``: one that every lane may run."""
         self.number = number
         self.cpus = cpus
-        self.routes: tuple[Route, ...] = (route,)
+        self.routes: tuple[Route, ...] = ()
         self.mailbox: deque[Token[Any]] = deque()
         self.mailbox_route = route
+        self._own_routes: dict[int, Route] = {}
         self.stolen = 0
         self.regulars = 0
         self.spares = 0
@@ -56,6 +58,14 @@ class Lane:
     def may_run(self, route: Route) -> bool:
         """Whether the policy lets this lane run tokens of that route."""
         return route.rank is None or self.number in route.rank
+
+    def own_route(self, route: Route) -> Route:
+        """For tokens of that route that are to run on this lane alone. Under the gate's lock."""
+        own = self._own_routes.get(route.index)
+        if own is None:
+            own = self._own_routes[route.index] = Route(route.index, route.weight, (self.number,))
+            self.routes = (*self.routes, own)
+        return own
 
 
 def check_pinning(cpus_of_lanes: tuple[tuple[int, ...], ...]) -> None:

@@ -27,7 +27,7 @@ def look_after(crew: Crew, *, wait_at_exit: bool) -> None:
     """From here on the crew is ended with the interpreter and begins again in a forked child."""
     _crews[crew] = wait_at_exit
     if _exiting:
-        crew.close(AFTER_EXIT)
+        crew.gate.close(AFTER_EXIT)
 
 
 def _end_all() -> None:
@@ -36,7 +36,7 @@ def _end_all() -> None:
     _exiting = True
     crews = list(_crews.items())
     for crew, wait in crews:
-        crew.close(AFTER_EXIT)
+        crew.gate.close(AFTER_EXIT)
         if not wait:
             crew.cancel_waiting()
     for crew, wait in crews:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tokengate_executor.engine.gate import Route
+    from tokengate_executor.engine.routes import Route
     from tokengate_executor.engine.workers import Worker
 
 __all__ = ["Router"]

@@ -9,6 +9,7 @@ from time import perf_counter
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
+from tokengate_executor.errors import TokenKilledError
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.options import name_of
 from tokengate_executor.token import Unread
@@ -23,7 +24,7 @@ _COMPLETED: Final = TokenState.COMPLETED
 _FAILED: Final = TokenState.FAILED
 
 
-def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: PLR0915  see its last paragraph
+def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, PLR0915
     """Run the call of a token that was claimed for this worker, on its thread, and settle it.
 
     The counters and the history are written before the token settles, so whoever has its result
@@ -37,8 +38,6 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: PLR0915  see it
     """
     serial = worker.started
     worker.started = serial + 1
-    outer = worker.current
-    worker.current = token
     token._serial = serial  # before the host: whoever finds that has the number, too
     token._host = worker
     token._lane = worker.lane_number
@@ -65,16 +64,19 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: PLR0915  see it
         here = raised.__traceback__
         raised.__traceback__ = here.tb_next if here is not None else None
         here = None
-        worker.failed += 1
+        if _state_after(token, raised) is _FAILED:
+            worker.failed += 1
+        else:
+            worker.killed += 1
     else:
         ended_at = perf_counter()
         worker.completed += 1
     token._fn = fn = token._kwargs = kwargs = token._context = None
     token._args = ()
-    worker.current = outer
+    worker.current = None
     submitted_at = token.submitted_at
     worker.waited_seconds += started_at - submitted_at
-    if outer is None:
+    if not worker.outer:
         worker.busy_seconds += ended_at - started_at
     worker.ring.append(
         (
@@ -82,13 +84,15 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: PLR0915  see it
             serial,
             name,
             profile,
-            None if error is None else type(error).__name__,
+            None if error is None else (_state_after(token, error), type(error).__name__),
             submitted_at,
             started_at,
             ended_at,
         )
     )
     token._settled_at = ended_at
+    if profile.is_ordered:
+        profile.gate.post(token, held=True)  # what it held is free before anybody sees it settled
     if error is not None:
         _fail(token, error)
         error = None
@@ -111,8 +115,16 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: PLR0915  see it
 
 
 def _fail(token: Token[Any], error: BaseException) -> None:
+    state = _state_after(token, error)
     with token._lock:
-        callbacks = token._settle(_FAILED, None, error, token._settled_at or 0.0)
-        if not callbacks and token._profile is not None and token._profile.log_unread_exceptions:
+        callbacks = token._settle(state, None, error, token._settled_at or 0.0)
+        profile = token._profile
+        if not callbacks and state is _FAILED and profile and profile.log_unread_exceptions:
             token._unread = Unread(error, token.operation)
     token._call_back(callbacks, BaseException)
+
+
+def _state_after(token: Token[Any], error: BaseException) -> TokenState:
+    """What a call that raised has come to: it has heeded a kill, or it has failed."""
+    heeded = token._kill_requested and isinstance(error, TokenKilledError)
+    return TokenState.KILLED if heeded else _FAILED

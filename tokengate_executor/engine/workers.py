@@ -8,7 +8,6 @@ from collections import deque
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
-from tokengate_executor.engine.claims import claim_in_queue
 from tokengate_executor.engine.lanes import pin_this_thread
 from tokengate_executor.engine.settlement import attempt
 from tokengate_executor.observe.history import RawRecord
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
     import threading
 
     from tokengate_executor.engine.crew import Crew
-    from tokengate_executor.engine.gate import Route
     from tokengate_executor.engine.lanes import Lane
+    from tokengate_executor.engine.routes import Route
     from tokengate_executor.token import Token
 
 __all__ = ["Worker"]
@@ -37,8 +36,9 @@ class Worker:
     Attributes:
         number: from 1, in the order in which the crew made them.
         thread: ``None`` until the worker is first roused.
-        started, completed, failed, cancelled: how many tokens it started, of these how many
-            returned and raised, and how many cancelled ones it met in the queue.
+        started, completed, failed, killed: how many tokens it started, and of these how many
+            returned, raised, and ended because they were killed.
+        cancelled: how many cancelled tokens it met in the queue.
         started_by_weight: started ones by the routes' ``index``; unweighted ones are not counted again.
         busy_seconds, waited_seconds: sums over its tokens of run time and of time in the queue.
         ring: the last tokens it finished.
@@ -51,19 +51,20 @@ class Worker:
     """
 
     __slots__ = (
-        "_crew",
-        "_depth",
         "_wake",
         "busy_seconds",
         "cancelled",
         "completed",
+        "crew",
         "current",
         "failed",
         "is_spare",
+        "killed",
         "lane",
         "lane_number",
         "leaving",
         "number",
+        "outer",
         "ring",
         "started",
         "started_by_weight",
@@ -73,8 +74,9 @@ class Worker:
     )
 
     def __init__(self, crew: Crew, number: int, lane: Lane, *, is_spare: bool) -> None:
-        self._crew = crew
-        self._depth = 0
+        self.crew = crew
+        # The tokens around the current one: each waits for the next, which runs in place inside it.
+        self.outer: list[Token[Any]] = []
         # Held; released once by whoever took this worker off the list of the idle.
         self._wake = allocate_lock()
         self._wake.acquire()
@@ -90,6 +92,7 @@ class Worker:
         self.completed = 0
         self.failed = 0
         self.cancelled = 0
+        self.killed = 0
         self.started_by_weight = [0] * len(crew.gate.routes)
         self.busy_seconds = 0.0
         self.waited_seconds = 0.0
@@ -102,13 +105,13 @@ class Worker:
             RuntimeError: its thread cannot be started, and no other could serve the route.
         """
         if self.thread is None:
-            self._crew.start(self, route)
+            self.crew.start(self, route)
         else:
             self._wake.release()
 
     def run(self) -> None:
         """The thread's whole life."""
-        crew = self._crew
+        crew = self.crew
         if crew.pin_lanes:
             try:
                 pin_this_thread(self.lane.cpus)
@@ -127,7 +130,7 @@ class Worker:
         self._work()
 
     def _work(self) -> None:
-        crew = self._crew
+        crew = self.crew
         gate = crew.gate
         idle = crew.router.idle
         lane = self.lane
@@ -144,8 +147,13 @@ class Worker:
                 continue
             # Idle first, and only then a last look: see engine.gate.
             idle.append(self)
-            if gate.closed is None and not self.leaving and not gate.has_work(lane):
-                self._wake.acquire()
+            if (
+                not self.leaving
+                and not gate.has_work(lane)
+                and not (gate.is_ending and self._is_over())
+            ):
+                if not self._sleep():
+                    return
             else:
                 try:
                     idle.remove(self)
@@ -155,31 +163,76 @@ class Worker:
             if self._is_done():
                 return
 
+    def _sleep(self) -> bool:
+        """Until somebody rouses it; false: nobody did for so long that its thread ends."""
+        keep_alive = self.crew.keep_alive
+        if keep_alive is None:
+            self._wake.acquire()
+            return True
+        if self._wake.acquire(timeout=keep_alive):
+            return True
+        idle = self.crew.router.idle
+        thread = self.thread
+        try:
+            idle.remove(self)
+        except ValueError:
+            self._wake.acquire()  # roused at this very moment
+            return True
+        # A vacancy again, and only then a last look: from here on another thread may be started.
+        self.thread = None
+        idle.insert(0, self)
+        if not self.crew.gate.has_work(self.lane):
+            return False
+        try:
+            idle.remove(self)
+        except ValueError:
+            return False
+        self.thread = thread
+        return True
+
     def _is_done(self) -> bool:
         """Whether this awake worker ends: a spare that is not needed, or nothing can come any more."""
-        if self.leaving and self._crew.may_leave(self):
-            return True
-        return self._crew.gate.closed is not None and not self._crew.gate.has_work(self.lane)
+        return (self.leaving and self.crew.may_leave(self)) or self._is_over()
+
+    def _is_over(self) -> bool:
+        gate = self.crew.gate
+        return gate.is_ending and not gate.is_left_for(self.lane)
 
     # -- when its own call waits: waiting.Host -----------------------------------------------------
 
     def run_in_place(self, token: Token[Any]) -> bool:
         """See ``waiting.Host``."""
         if (
-            self._depth >= _DEEPEST_IN_PLACE
-            or not self._crew.may_run(self, token)
-            or not claim_in_queue(token)
+            self.current is None
+            or len(self.outer) >= _DEEPEST_IN_PLACE
+            or not self.crew.may_run(self, token)
+            or not self.crew.gate.take_this(token)
         ):
             return False
-        self._depth += 1
-        try:
-            attempt(self, token)
-        finally:
-            self._depth -= 1
+        self.run_inside(token)
         return True
+
+    def run_inside(self, token: Token[Any]) -> None:
+        """Run a claimed token on this worker's own thread, inside the call that it runs."""
+        current = self.current
+        assert current is not None
+        self.outer.append(current)
+        self.current = token
+        attempt(self, token)
+        self.current = self.outer.pop()
+
+    def run_as_guest(self, token: Token[Any]) -> None:
+        """Run a claimed token on a thread that is no worker, with this one's counters."""
+        self.current = token
+        attempt(self, token)
+
+    def executing(self) -> list[Token[Any]]:
+        """The tokens whose calls are on this thread, a moment ago, the outermost first."""
+        current = self.current
+        return self.outer.copy() if current is None else [*self.outer, current]
 
     def lending(
         self, token: Token[Any] | None, timeout: float | None
     ) -> AbstractContextManager[None]:
         """See ``waiting.Host``."""
-        return self._crew.lending(self, token, timeout)
+        return self.crew.lending(self, token, timeout)

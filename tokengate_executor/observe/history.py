@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["RawRecord", "TokenRecord", "merged"]
 
-RawRecord = tuple[str | None, int, OperationName, Profile, str | None, float, float, float]
+RawRecord = tuple[
+    str | None, int, OperationName, Profile, tuple[TokenState, str] | None, float, float, float
+]
 """What a worker notes of a token: its id, if it was asked for, and else its number among the
-worker's; its name and options; the type of its error; when it was submitted, started, settled."""
+worker's; its name and options; if its call raised, its state and the type of the error; when it was
+submitted, started, settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class TokenRecord:
         weight: ``"heavy"``, ``"medium"``, ``"light"`` or ``None``.
         lane: the lane that ran it, from 1.
         worker: the number of the worker that ran it.
-        state: ``COMPLETED`` or ``FAILED``.
+        state: ``COMPLETED``, ``FAILED`` or ``KILLED``.
         error: the name of the exception's type, or ``None``.
         waited_seconds: from submission to start.
         run_seconds: from start to end of the call.
@@ -64,8 +67,8 @@ def merged(workers: Iterable[Worker], size: int) -> tuple[TokenRecord, ...]:
             weight=profile.weight,
             lane=worker.lane_number,
             worker=worker.number,
-            state=TokenState.COMPLETED if error is None else TokenState.FAILED,
-            error=error,
+            state=TokenState.COMPLETED if error is None else error[0],
+            error=None if error is None else error[1],
             waited_seconds=started_at - submitted_at,
             run_seconds=settled_at - started_at,
             settled_at=settled_at,

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-__all__ = ["ExecutorStatistics", "LaneStatistics"]
+if TYPE_CHECKING:
+    from tokengate_executor.engine.crew import Crew
+    from tokengate_executor.engine.lanes import Lane
+    from tokengate_executor.engine.limits import Limit
+    from tokengate_executor.engine.workers import Worker
+    from tokengate_executor.policies.limits import LimitSpec
+
+__all__ = ["ExecutorStatistics", "LaneStatistics", "LimitStatistics", "gather"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +28,7 @@ class LaneStatistics:
         workers: threads that were started and have not ended, spare ones included.
         depth: tokens in its mailbox, cancelled ones that nobody has met yet included.
         executing: calls that run now.
-        completed, failed: calls that returned, and that raised.
+        completed, failed, killed: calls that returned, that raised, and that heeded a kill.
         stolen: calls that it took from another lane's mailbox.
         started_by_weight: calls that it started, by weight, ``"unweighted"`` among them.
         busy_seconds: sum of the run times; a call inside another's wait is counted once.
@@ -32,6 +42,7 @@ class LaneStatistics:
     executing: int
     completed: int
     failed: int
+    killed: int
     stolen: int
     started_by_weight: Mapping[str, int]
     busy_seconds: float
@@ -39,18 +50,49 @@ class LaneStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitStatistics:
+    """One limit.
+
+    Attributes:
+        spec: an int: so many at once; a ``RateLimit``: so many in a time.
+        used: permits that calls hold now; 0 for a rate limit, whose permits are used up.
+        free: permits that calls could have now.
+        waiting: calls that wait for a permit, cancelled ones that nobody has met yet included.
+    """
+
+    spec: LimitSpec
+    used: int
+    free: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutorStatistics:
     """The whole executor.
 
-    At any quiet moment ``submitted == waiting + executing + completed + failed + cancelled``.
+    At any quiet moment ``submitted == rejected + waiting + executing + completed + failed +
+    timed_out + cancelled``.
     While calls come and go each number is right on its own, a moment ago: they are gathered from
     the workers' own counters, without stopping anybody.
 
     Attributes:
-        submitted: calls that were accepted.
+        submitted: calls that were submitted, to a gate that was open.
+        rejected: of these, how many were refused because too many waited.
         waiting: accepted calls that have not started, wherever they wait.
+        parked: of these, how many wait for something else than a worker: a permit, their key, a
+            paused operation to be resumed. Cancelled ones that nobody has met yet included.
         executing: calls that run now.
-        completed, failed, cancelled: calls that returned, that raised, that were cancelled.
+        completed, failed: calls that returned, that raised.
+        timed_out: calls that did not start within their ``queue_timeout``.
+        cancelled: calls that were cancelled or killed.
+        oldest_wait_seconds: for how long the oldest of the waiting calls has waited; 0.0: none does.
+        pending: waiting calls that ``max_pending`` counts.
+        capacity: the sum of the bounds of ``max_pending``; ``None``: it is not bounded.
+        blocked_producers: threads and coroutines that wait until they may submit.
+        limits: the limits by name, those of the storage tiers in use or waited for among them.
+        is_paused: whether nothing starts at all.
+        is_draining: whether nothing is accepted until ``resume``.
+        paused_operations: operations of which nothing starts.
         workers: threads that were started and have not ended, spare ones included.
         idle_workers: of these, how many have nothing to do.
         spare_workers: of these, how many stand in for a worker that waits for a token.
@@ -59,13 +101,104 @@ class ExecutorStatistics:
     """
 
     submitted: int
+    rejected: int
     waiting: int
+    parked: int
     executing: int
     completed: int
     failed: int
+    timed_out: int
     cancelled: int
+    oldest_wait_seconds: float
+    pending: int
+    capacity: int | None
+    blocked_producers: int
+    limits: Mapping[str, LimitStatistics]
+    is_paused: bool
+    is_draining: bool
+    paused_operations: tuple[str, ...]
     workers: int
     idle_workers: int
     spare_workers: int
     max_workers: int
     lanes: tuple[LaneStatistics, ...]
+
+
+def gather(crew: Crew) -> ExecutorStatistics:
+    """What all parts of one executor's engine say of themselves."""
+    gate = crew.gate
+    workers = crew.workers
+    running = [w for w in workers if w.thread is not None and w.thread.is_alive()]
+    names = [route.weight or "unweighted" for route in gate.routes.values()]
+    lanes = tuple(_of_lane(lane, workers, running, names) for lane in gate.lanes)
+    facts = gate.facts()
+    waiting = gate.waiting
+    executing = sum(lane.executing for lane in lanes)
+    completed = sum(lane.completed for lane in lanes)
+    failed = gate.failed_unstarted + sum(lane.failed for lane in lanes)
+    cancelled = gate.shells.cancelled_and_gone + len(gate.shells.cancelled)
+    cancelled += sum(worker.cancelled + worker.killed for worker in workers)
+    rejected = len(gate.rejected)
+    now = perf_counter()
+    return ExecutorStatistics(
+        submitted=rejected + waiting + executing + completed + failed + gate.timed_out + cancelled,
+        rejected=rejected,
+        waiting=waiting,
+        parked=facts.parked,
+        executing=executing,
+        completed=completed,
+        failed=failed,
+        timed_out=gate.timed_out,
+        cancelled=cancelled,
+        oldest_wait_seconds=0.0 if facts.oldest is None else max(0.0, now - facts.oldest),
+        pending=sum(bound.pending for bound in gate.bounds),
+        capacity=sum(bound.size for bound in gate.bounds) if gate.bounds else None,
+        blocked_producers=sum(bound.waiters for bound in gate.bounds),
+        limits=MappingProxyType({limit.name: _of_limit(limit, now) for limit in facts.limits}),
+        is_paused=facts.is_paused,
+        is_draining=gate.is_draining,
+        paused_operations=facts.paused_operations,
+        workers=len(running),
+        idle_workers=sum(worker.thread is not None for worker in crew.router.idle.copy()),
+        spare_workers=sum(worker.is_spare for worker in running),
+        max_workers=crew.max_workers,
+        lanes=lanes,
+    )
+
+
+def _of_lane(
+    lane: Lane, workers: Sequence[Worker], running: Sequence[Worker], names: Sequence[str]
+) -> LaneStatistics:
+    own = [worker for worker in workers if worker.lane is lane]
+    completed = sum(worker.completed for worker in own)
+    failed = sum(worker.failed for worker in own)
+    killed = sum(worker.killed for worker in own)
+    started = sum(worker.started for worker in own)
+    return LaneStatistics(
+        number=lane.number,
+        cpus=lane.cpus,
+        workers=sum(worker.lane is lane for worker in running),
+        depth=len(lane.mailbox),
+        executing=max(0, started - completed - failed - killed),
+        completed=completed,
+        failed=failed,
+        killed=killed,
+        stolen=lane.stolen,
+        started_by_weight=_by_weight(own, names, started),
+        busy_seconds=sum(worker.busy_seconds for worker in own),
+        waited_seconds=sum(worker.waited_seconds for worker in own),
+    )
+
+
+def _by_weight(workers: Sequence[Worker], names: Sequence[str], total: int) -> Mapping[str, int]:
+    """How many calls the workers started, by weight; unweighted ones are the rest."""
+    started = {
+        name: sum(worker.started_by_weight[index] for worker in workers)
+        for index, name in enumerate(names)
+    }
+    started[names[0]] = total - sum(started.values())
+    return MappingProxyType(started)
+
+
+def _of_limit(limit: Limit, now: float) -> LimitStatistics:
+    return LimitStatistics(limit.spec, limit.used, max(0, limit.free(now)), len(limit.parked))

@@ -69,6 +69,33 @@ class AffinityPolicy:
         light = heavy[2:] or medium
         return cls(lanes=lanes, heavy=heavy, medium=medium, light=light)
 
+    @classmethod
+    def isolated(cls, lanes: int) -> AffinityPolicy:
+        """Return a policy that keeps lanes free of heavier calls, so that these cannot hold up lighter.
+
+        Heavy calls never use the last two lanes and medium calls never the last one; with 2 lanes,
+        both keep out of lane 2. Light calls prefer the last lane, which is theirs, and medium ones
+        the last they may use; when these are busy they borrow from the heavier ones' lanes. So
+        however many heavy calls wait, a worker of the last lane is there for light ones only.
+        Unweighted calls may still use every lane: give those that may come in floods a weight.
+
+        The idea is resource isolation by bulkheads: a flood fills its own compartment, no other.
+
+        Args:
+            lanes: number of lanes, at least 2.
+
+        Raises:
+            TypeError: ``lanes`` is not an int.
+            ValueError: ``lanes`` is below 2, so there is nothing to keep apart.
+        """
+        _check_number_of_lanes(lanes)
+        if lanes < 2:
+            raise ValueError(f"lanes must be at least 2 to keep weights apart, got {lanes}")
+        light = tuple(range(lanes, 0, -1))
+        medium = light[1:]
+        heavy = tuple(range(1, max(1, lanes - 2) + 1))
+        return cls(lanes=lanes, heavy=heavy, medium=medium, light=light)
+
     def lanes_for(self, weight: Weight | None) -> tuple[int, ...]:
         """Return the lanes a call of ``weight`` may use, the preferred lane first.
 

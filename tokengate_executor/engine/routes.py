@@ -1,0 +1,125 @@
+"""Routes and profiles: what is known of a call before it is made, resolved once per set of options."""
+
+# The engine is the token's other half; users see only the class.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokengate_executor.engine.bounds import Bound
+    from tokengate_executor.engine.gate import Gate
+    from tokengate_executor.engine.limits import Limit
+    from tokengate_executor.options import TaskOptions
+    from tokengate_executor.policies.weights import Weight
+    from tokengate_executor.token import Token
+
+__all__ = ["Profile", "Route", "profile_of"]
+
+
+class Route:
+    """The backlog of one weight, and the lanes that may take from it.
+
+    Attributes:
+        index: which of the workers' counters by weight is this route's.
+        rank: lane number → its place in the policy's order of preference, from 0; ``None`` for
+            unweighted tokens, to which all lanes are equal.
+        bound: how many of its tokens may wait; ``None``: any number.
+    """
+
+    __slots__ = ("backlog", "bound", "index", "rank", "weight")
+
+    def __init__(self, index: int, weight: Weight | None, lanes: tuple[int, ...] | None) -> None:
+        self.index = index
+        self.weight: Weight | None = weight
+        self.rank = None if lanes is None else {lane: rank for rank, lane in enumerate(lanes)}
+        self.backlog: deque[Token[Any]] = deque()
+        self.bound: Bound | None = None
+
+    @property
+    def only_lane(self) -> int | None:
+        """The lane that alone may run its tokens, if it is one alone."""
+        return next(iter(self.rank)) if self.rank is not None and len(self.rank) == 1 else None
+
+
+class Profile:
+    """The options of a call, resolved: what a token keeps of the executor that took it.
+
+    Attributes:
+        gate: where its tokens wait.
+        route: which way they take.
+        limits: those of which each token needs a permit.
+        admit: how its tokens enter the gate.
+        is_ordered: whether the token may have to wait for something else than a worker, or
+            goes before or after others: the gate's governor then decides.
+    """
+
+    __slots__ = (
+        "admit",
+        "gate",
+        "is_ordered",
+        "key",
+        "limits",
+        "log_unread_exceptions",
+        "operation",
+        "priority",
+        "queue_timeout",
+        "route",
+        "sticky",
+        "tenant",
+        "weight",
+        "weight_index",
+    )
+
+    def __init__(
+        self,
+        gate: Gate,
+        route: Route,
+        options: TaskOptions,
+        limits: tuple[Limit, ...],
+        *,
+        log_unread_exceptions: bool,
+    ) -> None:
+        self.gate = gate
+        self.route = route
+        self.weight: Weight | None = route.weight
+        self.weight_index = route.index
+        self.operation = options.operation
+        self.priority = options.priority or 0
+        self.key: Hashable | None = options.key
+        self.sticky = options.sticky is not None
+        self.tenant: Hashable | None = options.tenant
+        self.limits = limits
+        self.queue_timeout = options.queue_timeout
+        self.is_ordered = options.need_order
+        self.log_unread_exceptions = log_unread_exceptions
+        self.admit = gate.admit if options.queue_timeout is None else gate.admit_timed
+
+    def left_queue(self, *, cancelled: bool) -> None:
+        """See ``token.Profile``."""
+        self.gate.shells.add(cancelled=cancelled)
+        if self.route.bound is not None:
+            self.route.bound.leave()
+
+    def make_room(self, token: Token[Any]) -> None:
+        """See ``token.Profile``."""
+        gate = self.gate
+        if self.key is not None or gate.is_ending:
+            gate.post(token, held=False)
+        if gate.watchers:
+            gate.tell_watchers()
+        if len(gate.shells) >= gate.shells.many:
+            gate.compact()
+
+    def left_behind(self, submitted_at: float, host: object) -> bool:
+        """See ``token.Profile``."""
+        gate = self.gate
+        return submitted_at < gate.forked_at and (host is None or host is not gate.survivor)
+
+
+def profile_of(token: Token[Any]) -> Profile:
+    """The profile of a token that has been at a gate."""
+    return token._profile  # type: ignore[return-value]  # the protocol's one implementation

@@ -1,0 +1,195 @@
+"""Steering: the verbs that stop, resume, empty and end what an executor does."""
+
+# The engine is the token's other half; users see only the class.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from tokengate_executor.engine.claims import is_waiting, kill_waiting
+from tokengate_executor.engine.gate import AFTER_DRAIN
+from tokengate_executor.engine.limits import ParkingSpace
+from tokengate_executor.errors import InvalidOptionError
+from tokengate_executor.waiting import current_thread
+
+if TYPE_CHECKING:
+    from tokengate_executor.engine.crew import Crew
+    from tokengate_executor.lifecycle import TokenState
+    from tokengate_executor.policies.limits import LimitSpec
+    from tokengate_executor.token import Token
+
+__all__ = ["DrainReport", "LeftToken", "Steering"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftToken:
+    """One token that was not finished when the time for a drain was over.
+
+    Attributes:
+        token_id: as ``Token.id``.
+        operation: the name under which it is counted.
+        state: where it was in its life.
+        seconds: since it was submitted.
+    """
+
+    token_id: str
+    operation: str
+    state: TokenState
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """What ``drain`` left.
+
+    Attributes:
+        seconds: for how long it waited.
+        left: what had not finished by then, oldest first.
+    """
+
+    seconds: float
+    left: tuple[LeftToken, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything has finished."""
+        return not self.left
+
+
+class Steering:
+    """The verbs, on one executor's gate and crew."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew: Final = crew
+        self._gate: Final = crew.gate
+
+    # -- pause, resume ----------------------------------------------------------------------------
+
+    def pause(self, operation: str | None) -> None:
+        """See ``TokenGateExecutor.pause``."""
+        _check_name("operation", operation)
+        self._refuse_after_shutdown()
+        with self._gate.steering() as governor:
+            if operation is None:
+                governor.is_paused = True
+            else:
+                governor.paused_operations.setdefault(operation, ParkingSpace())
+
+    def resume(self, operation: str | None) -> None:
+        """See ``TokenGateExecutor.resume``."""
+        _check_name("operation", operation)
+        gate = self._gate
+        with gate.steering() as governor:
+            if operation is None:
+                governor.is_paused = False
+                if gate.closed is AFTER_DRAIN:
+                    gate.closed = None
+            else:
+                governor.resume(operation)
+
+    def _refuse_after_shutdown(self) -> None:
+        if self._gate.is_ending:
+            raise self._gate.refusal()
+
+    # -- limits -----------------------------------------------------------------------------------
+
+    def set_limit(self, name: str, spec: LimitSpec) -> None:
+        """See ``TokenGateExecutor.set_limit``."""
+        limits = self._gate.limits
+        if name not in limits:
+            raise InvalidOptionError("limit", name, f"one of {', '.join(map(repr, limits))}")
+        with self._gate.steering() as governor:
+            limits[name].change(spec, perf_counter())
+            governor.limit_has_room(limits[name])
+
+    # -- drain ------------------------------------------------------------------------------------
+
+    def drain(self, timeout: float | None) -> DrainReport:
+        """See ``TokenGateExecutor.drain``."""
+        gate = self._gate
+        self._refuse_after_shutdown()
+        began = perf_counter()
+        deadline = None if timeout is None else began + timeout
+        gate.closed = AFTER_DRAIN
+        for bound in gate.bounds:
+            bound.wake_all()
+        gate.govern()
+        changes: SimpleQueue[None] = SimpleQueue()
+        gate.watchers.append(changes)
+        try:
+            while (left := self._unfinished()) or self._crew.is_any_busy():
+                seconds = None if deadline is None else deadline - perf_counter()
+                if seconds is not None and seconds <= 0:
+                    break
+                with suppress(Empty):
+                    changes.get(timeout=seconds)
+        finally:
+            gate.watchers.remove(changes)
+        now = perf_counter()
+        return DrainReport(
+            now - began,
+            tuple(
+                LeftToken(token.id, token.operation, token.state, now - token.submitted_at)
+                for token in sorted(left, key=lambda token: token.submitted_at)
+            ),
+        )
+
+    def _unfinished(self) -> list[Token[Any]]:
+        """What waits or runs, except the calls that we are inside of."""
+        host = current_thread.host
+        waiting = self._gate.waiting_tokens()
+        return waiting + [
+            token
+            for worker in self._crew.workers
+            if worker is not host
+            for token in worker.executing()
+            if token.running()
+        ]
+
+    # -- purge, kill ------------------------------------------------------------------------------
+
+    def purge(self, operation: str | None) -> int:
+        """See ``TokenGateExecutor.purge``."""
+        _check_name("operation", operation)
+        return sum(
+            token.cancel()
+            for token in self._gate.waiting_tokens()
+            if is_waiting(token) and (operation is None or token.operation == operation)
+        )
+
+    def kill(self, token_id: str | None, operation: str | None) -> int:
+        """See ``TokenGateExecutor.kill``."""
+        _check_name("token_id", token_id)
+        _check_name("operation", operation)
+        if (token_id is None) == (operation is None):
+            raise InvalidOptionError(
+                "token_id", token_id, "given, or operation instead, and not both of them"
+            )
+
+        def is_meant(token: Token[Any]) -> bool:
+            if operation is not None:
+                return token.operation == operation
+            # One that waits has an id only if somebody asked for it; asking for all would make them.
+            return (token.id if token.running() else token._id) == token_id
+
+        killed = 0
+        # What waits first: what starts meanwhile is then found running.
+        for token in self._gate.waiting_tokens():
+            if is_meant(token) and kill_waiting(token):
+                killed += 1
+        for worker in self._crew.workers:
+            for token in worker.executing():
+                if token.running() and is_meant(token) and not token.kill_requested:
+                    token._kill_requested = True
+                    killed += 1
+        return killed
+
+
+def _check_name(argument: str, given: object) -> None:
+    if given is not None and (not isinstance(given, str) or not given):
+        raise InvalidOptionError(argument, given, "a non-empty string or None")
