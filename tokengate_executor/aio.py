@@ -10,14 +10,15 @@ from contextvars import copy_context
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tokengate_executor.following import future_of
+from tokengate_executor.following import TokenFuture, future_of
 from tokengate_executor.token import Token
+from tokengate_executor.waiting import Audience
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.routes import Profile
     from tokengate_executor.executor import TokenGateExecutor
 
-__all__ = ["map_results", "run", "shut_down", "submit"]
+__all__ = ["AsyncioVerbs"]
 
 T = TypeVar("T")
 
@@ -29,13 +30,15 @@ class _Knock:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
 
-    def release(self) -> None:
-        """Wake it up; from any thread."""
+    def release(self) -> bool:
+        """Wake it up, from any thread; false: its loop is closed."""
         try:
             self._loop.call_soon_threadsafe(self._event.set)
         except RuntimeError:
             if not self._loop.is_closed():
                 raise
+            return False
+        return True
 
     async def wait(self) -> None:
         """Until somebody wakes it up; the next time until somebody does so again."""
@@ -43,29 +46,110 @@ class _Knock:
         self._event.clear()
 
 
-async def submit(
-    profile: Profile, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Token[T]:
-    """Submit once there is room for one more call. See ``TokenGateExecutor.asubmit``."""
-    gate, route = profile.gate, profile.route
-    knock = _Knock()
-    again = False
-    while True:
+class AsyncioVerbs:
+    """What executors and views have for asyncio: one name, so that they can import it late."""
+
+    @staticmethod
+    async def submit(
+        profile: Profile, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Token[T]:
+        """Submit once there is room for one more call. See ``TokenGateExecutor.asubmit``."""
+        gate, route = profile.gate, profile.route
+        knock = _Knock()
+        again = False
+        while True:
+            if gate.closed is not None:
+                gate.check_open()
+            if gate.enter_or_list(route, knock, again=again):
+                return _admit(profile, fn, args, kwargs)
+            again = True
+            bound = route.bound
+            assert bound is not None
+            if gate.is_refusing():
+                _leave_line(profile, knock)
+                raise gate.refusal()
+            try:
+                await knock.wait()
+            except asyncio.CancelledError:
+                _leave_line(profile, knock)
+                raise
+
+    @staticmethod
+    def run(
+        profile: Profile, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> asyncio.Future[T]:
+        """Submit, now if there is room, and follow the token. See ``TokenGateExecutor.arun``."""
+        gate, route = profile.gate, profile.route
         if gate.closed is not None:
             gate.check_open()
-        if gate.enter_or_list(route, knock, again=again):
-            return _admit(profile, fn, args, kwargs)
-        again = True
-        bound = route.bound
-        assert bound is not None
-        if gate.is_refusing():
-            _leave_line(profile, knock)
-            raise gate.refusal()
+        loop = asyncio.get_running_loop()
+        if route.bound is not None and not route.bound.try_enter():
+            return loop.create_task(_run_later(profile, fn, args, kwargs))
+        future: TokenFuture[T] = TokenFuture(loop=loop)
+        # Followed before anybody else can see the token: no lock, no question whether it has settled.
+        token: Token[T] = Token(
+            fn, args, kwargs or None, copy_context(), profile, Audience([future])
+        )
+        future.follow(token)
+        gate.admit_entered(token, route)
+        if profile.queue_timeout is not None:
+            gate.set_deadline(token)
+        return future
+
+    @staticmethod
+    async def map_results(
+        profile: Profile,
+        fn: Callable[..., T],
+        iterables: tuple[Iterable[Any], ...],
+        buffersize: int | None,
+    ) -> AsyncGenerator[T, None]:
+        """The results in order. See ``TokenGateExecutor.amap``."""
+        arguments = zip(*iterables, strict=False)
+        tokens: deque[Token[T]] = deque()
         try:
-            await knock.wait()
-        except asyncio.CancelledError:
-            _leave_line(profile, knock)
-            raise
+            for given in islice(arguments, buffersize):
+                tokens.append(await AsyncioVerbs.submit(profile, fn, given, {}))
+            while tokens:
+                result = await future_of(tokens.popleft())
+                for given in islice(arguments, 1):
+                    tokens.append(await AsyncioVerbs.submit(profile, fn, given, {}))
+                yield result
+                del result
+        finally:
+            for token in tokens:
+                token.cancel()
+
+    @staticmethod
+    async def shut_down(executor: TokenGateExecutor) -> None:
+        """``executor.shutdown()``, on a thread of its own, as no executor may be left to ask."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def finish() -> None:
+            executor.shutdown()
+            try:
+                loop.call_soon_threadsafe(set_done)
+            except RuntimeError:
+                if not loop.is_closed():
+                    raise
+
+        def set_done() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        thread = threading.Thread(target=finish, name="tokengate_shutdown", daemon=True)
+        thread.start()
+        try:
+            await done
+        finally:
+            if done.done() and not done.cancelled():
+                thread.join()
+
+
+async def _run_later(
+    profile: Profile, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> T:
+    return await future_of(await AsyncioVerbs.submit(profile, fn, args, kwargs))
 
 
 def _leave_line(profile: Profile, knock: _Knock) -> None:
@@ -82,68 +166,3 @@ def _admit(
     if profile.queue_timeout is not None:
         profile.gate.set_deadline(token)
     return token
-
-
-def run(
-    profile: Profile, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> asyncio.Future[T]:
-    """Submit, now if there is room, and follow the token. See ``TokenGateExecutor.arun``."""
-    gate, bound = profile.gate, profile.route.bound
-    if gate.closed is not None:
-        gate.check_open()
-    if bound is None or bound.try_enter():
-        return future_of(_admit(profile, fn, args, kwargs))
-
-    async def submit_and_wait() -> T:
-        return await future_of(await submit(profile, fn, args, kwargs))
-
-    return asyncio.get_running_loop().create_task(submit_and_wait())
-
-
-async def map_results(
-    profile: Profile,
-    fn: Callable[..., T],
-    iterables: tuple[Iterable[Any], ...],
-    buffersize: int | None,
-) -> AsyncGenerator[T, None]:
-    """The results in order. See ``TokenGateExecutor.amap``."""
-    arguments = zip(*iterables, strict=False)
-    tokens: deque[Token[T]] = deque()
-    try:
-        for given in islice(arguments, buffersize):
-            tokens.append(await submit(profile, fn, given, {}))
-        while tokens:
-            result = await future_of(tokens.popleft())
-            for given in islice(arguments, 1):
-                tokens.append(await submit(profile, fn, given, {}))
-            yield result
-            del result
-    finally:
-        for token in tokens:
-            token.cancel()
-
-
-async def shut_down(executor: TokenGateExecutor) -> None:
-    """``executor.shutdown()`` on a thread of its own: it waits, and no executor may be left to ask."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def finish() -> None:
-        executor.shutdown()
-        try:
-            loop.call_soon_threadsafe(set_done)
-        except RuntimeError:
-            if not loop.is_closed():
-                raise
-
-    def set_done() -> None:
-        if not done.done():
-            done.set_result(None)
-
-    thread = threading.Thread(target=finish, name="tokengate_shutdown", daemon=True)
-    thread.start()
-    try:
-        await done
-    finally:
-        if done.done() and not done.cancelled():
-            thread.join()

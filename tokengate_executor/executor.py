@@ -34,7 +34,7 @@ from tokengate_executor.policies.limits import LimitSpec
 from tokengate_executor.policies.topology import Topology
 from tokengate_executor.policies.weights import AffinityPolicy
 from tokengate_executor.token import Token
-from tokengate_executor.view import ExecutorView, map_over
+from tokengate_executor.view import ExecutorView, asyncio_verbs, map_over
 
 if TYPE_CHECKING:
     import asyncio
@@ -247,8 +247,6 @@ class TokenGateExecutor(ThreadPoolExecutor):
             self._crew.join()
 
     # -- calls from asyncio -----------------------------------------------------------------------
-    # asyncio is slow to import, and most programs that use executors do without: imported late.
-
     async def asubmit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
         """Wait until one more call may wait (``max_pending``), and submit it; returns its token.
 
@@ -258,9 +256,7 @@ class TokenGateExecutor(ThreadPoolExecutor):
         Raises:
             RuntimeError: the executor is shut down, or drained.
         """
-        from tokengate_executor import aio  # noqa: PLC0415
-
-        return await aio.submit(self.profile_for(fn), fn, args, kwargs)
+        return await asyncio_verbs().submit(self.profile_for(fn), fn, args, kwargs)
 
     def arun(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """``await executor.arun(fn, ...)``: run the call, without blocking the event loop.
@@ -271,9 +267,7 @@ class TokenGateExecutor(ThreadPoolExecutor):
         Raises:
             RuntimeError: the executor is shut down, or drained; or no event loop runs here.
         """
-        from tokengate_executor import aio  # noqa: PLC0415
-
-        return aio.run(self.profile_for(fn), fn, args, kwargs)
+        return asyncio_verbs().run(self.profile_for(fn), fn, args, kwargs)
 
     def amap(
         self, fn: Callable[..., T], *iterables: Iterable[Any], buffersize: int | None = None
@@ -284,19 +278,15 @@ class TokenGateExecutor(ThreadPoolExecutor):
             buffersize: how many calls may be in flight; input is then taken as results are.
                 ``None``: all input is taken first, as soon as there is room for the calls.
         """
-        from tokengate_executor import aio  # noqa: PLC0415
-
         mapping.check_buffersize(buffersize)
-        return aio.map_results(self.profile_for(fn), fn, iterables, buffersize)
+        return asyncio_verbs().map_results(self.profile_for(fn), fn, iterables, buffersize)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Shut down and wait, without blocking the event loop."""
-        from tokengate_executor import aio  # noqa: PLC0415
-
-        await aio.shut_down(self)
+        await asyncio_verbs().shut_down(self)
 
     # -- steering ---------------------------------------------------------------------------------
     # Not for finalisers and signal handlers: these verbs wait for the gate's lock.

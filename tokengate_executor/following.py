@@ -20,7 +20,6 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from typing_extensions import override
@@ -30,7 +29,7 @@ from tokengate_executor.lifecycle import TokenState
 if TYPE_CHECKING:
     from tokengate_executor.token import Token
 
-__all__ = ["future_of"]
+__all__ = ["TokenFuture", "future_of"]
 
 T = TypeVar("T")
 
@@ -40,62 +39,77 @@ _COMPLETED: Final = TokenState.COMPLETED
 class _Inbox:
     """What has settled for one loop and has not reached it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._settled: deque[_TokenFuture[Any]] = deque()
-        # Its one item is the bell: whoever takes it out wakes the loop. That is atomic.
-        self._bell: deque[None] = deque([None])
+    __slots__ = ("_loop", "bell", "settled")
 
-    def put(self, future: _TokenFuture[Any], _: Token[Any]) -> None:
-        """Called on the thread that settled the future's token: its done-callback."""
-        self._settled.append(future)
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self.settled: deque[TokenFuture[Any]] = deque()
+        # Its one item is the bell: whoever takes it out wakes the loop. That is atomic.
+        self.bell: deque[None] = deque([None])
+
+    def wake_loop(self) -> None:
+        """Called by whoever took the bell."""
+        loop = self._loop()
+        if loop is None:
+            return
         try:
-            self._bell.pop()
-        except IndexError:
-            return  # the loop has been woken, and has not looked yet
-        try:
-            self._loop.call_soon_threadsafe(self._empty)
+            loop.call_soon_threadsafe(self._empty)
         except RuntimeError:
-            if not self._loop.is_closed():
+            if not loop.is_closed():
                 raise
             # Nobody can wait for it any more, as in `run_in_executor`.
 
     def _empty(self) -> None:
         """Called on the loop."""
-        self._bell.append(None)
-        settled = self._settled
+        self.bell.append(None)
+        settled = self.settled
         while settled:
-            try:
-                future = settled.popleft()
-            except IndexError:
-                return
-            future.take_over()
+            settled.popleft().take_over()
 
 
 class _Here(threading.local):
     """The inbox of the loop that ran last on this thread."""
 
-    loop: Callable[[], asyncio.AbstractEventLoop | None] = staticmethod(lambda: None)
-    inbox: _Inbox | None = None
+    inbox: tuple[Callable[[], object], _Inbox | None] = (lambda: None, None)
 
 
 _here: Final = _Here()
 
 
 def _inbox_of(loop: asyncio.AbstractEventLoop) -> _Inbox:
-    inbox = _here.inbox
-    if inbox is None or _here.loop() is not loop:
-        inbox = _here.inbox = _Inbox(loop)
-        _here.loop = weakref.ref(loop)
+    reference, inbox = _here.inbox
+    if inbox is None or reference() is not loop:
+        inbox = _Inbox(loop)
+        _here.inbox = weakref.ref(loop), inbox
     return inbox
 
 
-class _TokenFuture(asyncio.Future[T]):
-    """An asyncio future that follows a token; cancelling it cancels a token that has not started."""
+class TokenFuture(asyncio.Future[T]):
+    """An asyncio future that follows a token; cancelling it cancels a token that has not started.
 
-    __slots__ = ("token",)
+    It is itself the done-callback of its token. ``token`` is set once by whoever makes it, and let go of
+    when the outcome is taken over.
+    """
+
+    __slots__ = ("_inbox", "token")
 
     token: Token[T] | None
+    _inbox: _Inbox
+
+    def follow(self, token: Token[T]) -> None:
+        """Called on the loop, once, before the token can call back."""
+        self.token = token
+        self._inbox = _inbox_of(self.get_loop())
+
+    def __call__(self, _: Token[T]) -> None:
+        """The token has settled. Called on the thread that settled it."""
+        inbox = self._inbox
+        inbox.settled.append(self)
+        try:
+            inbox.bell.pop()
+        except IndexError:
+            return  # the loop has been woken, and has not looked yet
+        inbox.wake_loop()
 
     @override
     def cancel(self, msg: Any | None = None) -> bool:
@@ -127,8 +141,7 @@ class _TokenFuture(asyncio.Future[T]):
 
 def future_of(token: Token[T]) -> asyncio.Future[T]:
     """A future of the running loop that follows the token."""
-    loop = asyncio.get_running_loop()
-    future: _TokenFuture[T] = _TokenFuture(loop=loop)
-    future.token = token
-    token.add_done_callback(partial(_inbox_of(loop).put, future))
+    future: TokenFuture[T] = TokenFuture(loop=asyncio.get_running_loop())
+    future.follow(token)
+    token.add_done_callback(future)
     return future

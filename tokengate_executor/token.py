@@ -158,13 +158,14 @@ class Token(Future[T]):
     _started_at: float | None
     submitted_at: float
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  by position is quicker, and executors alone do it
         self,
         fn: Callable[..., T] | None = None,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
         context: Context | None = None,
         profile: Profile | None = None,
+        audience: Audience | None = None,
     ) -> None:
         """For executors; users get tokens from ``submit``. Without a call: a bare future."""
         # Guards _phase on its way forward, _audience and _id. Never held while user code runs.
@@ -175,7 +176,7 @@ class Token(Future[T]):
         self._kwargs = kwargs
         self._context = context
         self._profile = profile
-        self._audience: Audience | None = None
+        self._audience = audience
         self.submitted_at = perf_counter()
 
     # -- what the token is ------------------------------------------------------------------------
@@ -370,15 +371,19 @@ class Token(Future[T]):
         if self._phase.settled:
             lock.release()
             return
-        self._the_audience().sleepers.append(sleeper)
+        audience = self._the_audience()
+        if audience.sleepers is None:
+            audience.sleepers = [sleeper]
+        else:
+            audience.sleepers.append(sleeper)
         lock.release()
         if timeout is None:
             sleeper.acquire()
         elif not sleeper.acquire(timeout=min(timeout, TIMEOUT_MAX)):
             with lock:
-                audience = self._audience
-                if audience is not None and sleeper in audience.sleepers:
-                    audience.sleepers.remove(sleeper)
+                sleepers: list[Any] | None = self._the_audience().sleepers
+                if sleepers is not None and sleeper in sleepers:
+                    sleepers.remove(sleeper)
 
     def _the_audience(self) -> Audience:
         """Called with the lock held."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from functools import cache
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from typing_extensions import Unpack, override
@@ -14,11 +15,12 @@ from tokengate_executor.options import OptionNames, TaskOptions, attached, attac
 if TYPE_CHECKING:
     import asyncio
 
+    from tokengate_executor.aio import AsyncioVerbs
     from tokengate_executor.engine.routes import Profile
     from tokengate_executor.executor import TokenGateExecutor
     from tokengate_executor.token import Token
 
-__all__ = ["ExecutorView", "map_over"]
+__all__ = ["ExecutorView", "asyncio_verbs", "map_over"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,24 +68,18 @@ class ExecutorView(Executor):
 
     async def asubmit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
         """As ``TokenGateExecutor.asubmit``, with the view's options."""
-        from tokengate_executor import aio  # noqa: PLC0415
-
-        return await aio.submit(self.profile_for(fn), fn, args, kwargs)
+        return await asyncio_verbs().submit(self.profile_for(fn), fn, args, kwargs)
 
     def arun(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """As ``TokenGateExecutor.arun``, with the view's options."""
-        from tokengate_executor import aio  # noqa: PLC0415
-
-        return aio.run(self.profile_for(fn), fn, args, kwargs)
+        return asyncio_verbs().run(self.profile_for(fn), fn, args, kwargs)
 
     def amap(
         self, fn: Callable[..., T], *iterables: Iterable[Any], buffersize: int | None = None
     ) -> AsyncGenerator[T, None]:
         """As ``TokenGateExecutor.amap``, with the view's options."""
-        from tokengate_executor import aio  # noqa: PLC0415
-
         mapping.check_buffersize(buffersize)
-        return aio.map_results(self.profile_for(fn), fn, iterables, buffersize)
+        return asyncio_verbs().map_results(self.profile_for(fn), fn, iterables, buffersize)
 
     def options(self, **said: Unpack[OptionNames]) -> ExecutorView:
         """A view with further options; those said here win over this view's."""
@@ -93,6 +89,14 @@ class ExecutorView(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As ``TokenGateExecutor.shutdown``: it is the executor that shuts down."""
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
+
+
+@cache
+def asyncio_verbs() -> type[AsyncioVerbs]:
+    """Imported late, as asyncio is slow to import and many programs do without."""
+    from tokengate_executor.aio import AsyncioVerbs  # noqa: PLC0415
+
+    return AsyncioVerbs
 
 
 def map_over(

@@ -8,7 +8,7 @@ there, and runs the token in place or has a spare worker lent for as long as it 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -138,27 +138,31 @@ class Audience:
 
     __slots__ = ("callbacks", "sleepers", "waiters")
 
-    def __init__(self) -> None:
-        self.callbacks: list[Callback] = []
-        self.sleepers: list[Any] = []
+    def __init__(self, callbacks: list[Callback] | None = None) -> None:
+        self.callbacks: list[Callback] = [] if callbacks is None else callbacks
+        self.sleepers: list[Any] | None = None
         self.waiters: Waiters | None = None
 
-    def tell(self, token: Token[Any], state: TokenState) -> list[Callback]:
+    def tell(self, token: Token[Any], state: TokenState) -> Sequence[Callback]:
         """Wake everybody; returns the callbacks, which are to be run without the lock.
 
         A waiter takes its own lock or its event's inside the token's, never the other way round; it
         is the standard library's order too, and no waiter calls back.
         """
-        for waiter in self.waiters or ():
-            if state is TokenState.COMPLETED:
-                waiter.add_result(token)
-            elif state.future_state is CANCELLED_AND_NOTIFIED:
-                waiter.add_cancelled(token)
-            else:
-                waiter.add_exception(token)
-        for sleeper in self.sleepers:
-            sleeper.release()
-        self.sleepers = []
+        if self.waiters is not None:
+            for waiter in self.waiters:
+                if state is TokenState.COMPLETED:
+                    waiter.add_result(token)
+                elif state.future_state is CANCELLED_AND_NOTIFIED:
+                    waiter.add_cancelled(token)
+                else:
+                    waiter.add_exception(token)
+        if self.sleepers is not None:
+            for sleeper in self.sleepers:
+                sleeper.release()
+            self.sleepers = None
         callbacks = self.callbacks
+        if not callbacks:
+            return ()
         self.callbacks = []
         return callbacks

@@ -25,7 +25,7 @@ class Waiter(Protocol):
     """Somebody who waits for a place: a lock that is held, or what wakes a coroutine."""
 
     def release(self) -> object:
-        """Wake it up. Called once for each time that it was listed."""
+        """Wake it up. Called once for each time that it was listed. ``False``: it has gone away."""
         ...
 
 
@@ -98,9 +98,10 @@ class Bound:
             pass
 
     def _wake_one(self) -> bool:
-        try:
-            waiter = self._waiters.popleft()
-        except IndexError:
-            return False
-        waiter.release()
-        return True
+        while True:
+            try:
+                waiter = self._waiters.popleft()
+            except IndexError:
+                return False
+            if waiter.release() is not False:
+                return True
