@@ -91,7 +91,11 @@ class AsyncioVerbs:
             fn, args, kwargs or None, copy_context(), profile, Audience([future])
         )
         future.follow(token)
-        gate.admit_entered(token, route)
+        try:
+            gate.admit_entered(token, route)
+        except RuntimeError:
+            future.token = None  # the caller is told right here
+            raise
         if profile.queue_timeout is not None:
             gate.set_deadline(token)
         return future

@@ -65,18 +65,12 @@ def claim_in_queue(token: Token[Any]) -> bool:
     return True
 
 
-def withdraw(token: Token[Any]) -> bool:
-    """Claim back a token that nobody was given yet; false: a worker has claimed it.
+def withdraw(token: Token[Any], refusal: RuntimeError) -> bool:
+    """Take back a token that nobody was given yet; false: a worker has claimed it.
 
-    It stays claimed and never runs.
+    Its submitter is told by the refusal, and nobody else has it: it only leaves its queue.
     """
-    if not claim_in_queue(token):
-        return False
-    if token._profile is not None:
-        token._profile.make_room(token)
-    token._fn = token._kwargs = token._context = None
-    token._args = ()
-    return True
+    return end_unrun(token, TokenState.FAILED, refusal)
 
 
 def is_waiting(token: Token[Any]) -> bool:

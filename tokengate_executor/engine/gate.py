@@ -86,14 +86,16 @@ class Gate(WaitingRoom):
             try:
                 self._rouse(route)
             except RuntimeError as error:
-                taken_back = withdraw(token)
+                taken_back = withdraw(token, error)
                 self.fail_unserved(error)
                 if taken_back:
                     raise
         # Closed between the caller's look and our append: the last worker may be gone. If one has
         # claimed the token all the same, it was in time.
-        if self.closed is not None and self.is_refusing() and withdraw(token):
-            raise self.refusal()
+        if self.closed is not None and self.is_refusing():
+            refusal = self.refusal()
+            if withdraw(token, refusal):
+                raise refusal
 
     def admit_timed(self, token: Token[Any], route: Route) -> None:
         """As ``admit``, for a token that is to start within a time."""

@@ -111,6 +111,9 @@ class Governor:
     def sort_in(self, token: Token[Any], route: Route) -> None:
         """A token has arrived."""
         self.size += 1
+        if not is_waiting(token):
+            self._drop(token)
+            return
         profile = profile_of(token)
         if profile.key is not None:
             line = self._lines.get(profile.key)
@@ -256,6 +259,10 @@ class Governor:
             else:
                 self._drop(entry[2])
 
+    def pause(self, operation: str) -> None:
+        """No token of the operation starts from here on."""
+        self.paused_operations.setdefault(operation, ParkingSpace())
+
     def resume(self, operation: str) -> None:
         """Tokens of the operation may start again."""
         space = self.paused_operations.pop(operation, None)
@@ -271,10 +278,14 @@ class Governor:
             for limit in profile.limits:
                 limit.give_back()
                 self._unpark(limit, limit.free(self._now()))
-        if profile.key is not None:
-            line = self._lines.get(profile.key)
+        self._leave_line(token)
+
+    def _leave_line(self, token: Token[Any]) -> None:
+        key = profile_of(token).key
+        if key is not None:
+            line = self._lines.get(key)
             if line is not None and line.head is token:
-                self._advance(profile.key, line)
+                self._advance(key, line)
 
     def _advance(self, key: Hashable, line: Line) -> None:
         while line.followers:
@@ -289,8 +300,14 @@ class Governor:
         del self._lines[key]
 
     def _drop(self, token: Token[Any]) -> None:
+        """A shell was taken out. If its end was posted before it came in here, we learn of it now.
+
+        One that runs in place of a wait has not come to its end; that will be posted.
+        """
         self.size -= 1
         self._bury(token)
+        if token.done():
+            self._leave_line(token)
 
     # -- all that is here -----------------------------------------------------------------------------
 
@@ -332,22 +349,16 @@ class Governor:
 
     def drop_shells(self) -> None:
         """Forget those that do not wait any more."""
+        shells: list[Token[Any]] = []
         for heap in self._all_heaps():
-            waiting = self._waiting_of(heap, lambda entry: entry[2])
+            waiting = _waiting_of(heap, lambda entry: entry[2], shells)
             if len(waiting) < len(heap):
                 heap[:] = waiting
                 heapify(heap)
         for line in self._lines.values():
-            line.followers = deque(self._waiting_of(line.followers, lambda follower: follower[0]))
-
-    def _waiting_of(self, queue: Iterable[Q], token_of: Callable[[Q], Token[Any]]) -> list[Q]:
-        waiting: list[Q] = []
-        for item in queue:
-            if is_waiting(token_of(item)):
-                waiting.append(item)
-            else:
-                self._drop(token_of(item))
-        return waiting
+            line.followers = deque(_waiting_of(line.followers, lambda one: one[0], shells))
+        for token in shells:
+            self._drop(token)
 
     def clear(self) -> list[tuple[Token[Any], Route]]:
         """Take everything out, in the order in which it is due."""
@@ -362,3 +373,17 @@ class Governor:
         self._lines.clear()
         self.size = 0
         return found
+
+
+def _waiting_of(
+    queue: Iterable[Q], token_of: Callable[[Q], Token[Any]], shells: list[Token[Any]]
+) -> list[Q]:
+    """Those of the queue that still wait; the others' tokens are added to the shells."""
+    waiting: list[Q] = []
+    for item in queue:
+        token = token_of(item)
+        if is_waiting(token):
+            waiting.append(item)
+        else:
+            shells.append(token)
+    return waiting

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tokengate_executor.engine.claims import is_waiting, kill_waiting
 from tokengate_executor.engine.gate import AFTER_DRAIN
-from tokengate_executor.engine.limits import ParkingSpace
 from tokengate_executor.errors import InvalidOptionError
 from tokengate_executor.waiting import current_thread
 
@@ -78,7 +77,7 @@ class Steering:
             if operation is None:
                 governor.is_paused = True
             else:
-                governor.paused_operations.setdefault(operation, ParkingSpace())
+                governor.pause(operation)
 
     def resume(self, operation: str | None) -> None:
         """See ``TokenGateExecutor.resume``."""
