@@ -52,6 +52,19 @@ def test_one_that_was_woken_in_vain_goes_to_the_front() -> None:
     assert (first.rung, second.rung) == (2, 0)
 
 
+def test_who_does_not_use_its_place_passes_it_on() -> None:
+    """One that was woken and gives up, as after an interrupt, has the next one woken."""
+    bound = Bound(1)
+    assert bound.try_enter()
+    first, second = Bell(), Bell()
+    bound.enter_or_list(first, again=False)
+    bound.enter_or_list(second, again=False)
+    bound.leave()
+    assert not bound.withdraw(first)
+    bound.pass_on()
+    assert second.rung == 1
+
+
 def test_wake_all_and_renew() -> None:
     """Everybody is woken once; after a fork all places are free and nobody waits."""
     bound = Bound(2)

@@ -125,12 +125,15 @@ class Crew:
         """Whether a worker other than the calling one is not idle."""
         idle = self.router.idle.copy()
         host = current_thread.host
+        with self._lock:
+            employed = [*self.regulars, *self.leavers, *self.spares]
+            employed = [worker for worker in employed if worker not in self._free_spares]
         return any(
             worker is not host
             and worker not in idle
             and worker.thread is not None
             and worker.thread.is_alive()
-            for worker in self.workers
+            for worker in employed
         )
 
     def run_here(self, token: Token[Any]) -> None:
@@ -363,6 +366,7 @@ class Crew:
             if not worker.leaving:
                 return False
             self._note_gone(worker)
+        self.gate.tell_watchers()
         # It may have been roused for a token that it does not take any more: pass that on.
         self.gate.rouse_for_the_rest()
         return True

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tokengate_executor.engine.claims import is_waiting, kill_waiting
 from tokengate_executor.engine.gate import AFTER_DRAIN
 from tokengate_executor.errors import InvalidOptionError
+from tokengate_executor.options import is_duration
 from tokengate_executor.waiting import current_thread
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class Steering:
     def drain(self, timeout: float | None) -> DrainReport:
         """See ``TokenGateExecutor.drain``."""
         gate = self._gate
+        if timeout is not None and not is_duration(timeout):
+            raise InvalidOptionError("timeout", timeout, "seconds, at least 0, or None")
         self._refuse_after_shutdown()
         began = perf_counter()
         deadline = None if timeout is None else began + timeout
