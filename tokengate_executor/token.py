@@ -82,8 +82,12 @@ class Profile(Protocol):
         """
         ...
 
+    def give_up_place(self) -> None:
+        """A token that left the queue is to be followed by another. Called with no lock held."""
+        ...
+
     def make_room(self, token: Token[Any]) -> None:
-        """Called after a token stopped waiting in the queue and was settled, with no lock held."""
+        """The same, for one that was settled unrun. Called with no lock held."""
         ...
 
     def left_behind(self, submitted_at: float, host: Host | None) -> bool:
@@ -418,14 +422,19 @@ class Token(Future[T]):
 
     def set_running_or_notify_cancel(self) -> bool:
         """For executors and tests: as in ``concurrent.futures.Future``."""
+        queued_at: Profile | None = None
         with self._lock:
             phase = self._phase
             if phase is _CREATED or phase is _WAITING:
-                if phase is _WAITING and self._profile is not None:
-                    self._profile.left_queue(cancelled=False)
+                queued_at = self._profile if phase is _WAITING else None
+                if queued_at is not None:
+                    queued_at.left_queue(cancelled=False)
                 self._phase = _EXECUTING
                 self._started_at = perf_counter()
-                return True
+        if phase is _CREATED or phase is _WAITING:
+            if queued_at is not None:
+                queued_at.give_up_place()
+            return True
         if phase is _CANCELLED or phase is _KILLED:
             return False
         _FUTURES_LOGGER.critical("Future %s in unexpected state: %s", id(self), phase.future_state)

@@ -17,7 +17,7 @@ from tokengate_executor.errors import TokenKilledError, TokenTimeoutError
 from tokengate_executor.lifecycle import TokenState
 
 if TYPE_CHECKING:
-    from tokengate_executor.token import Profile, Token
+    from tokengate_executor.token import Token
     from tokengate_executor.waiting import Host
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "is_waiting",
     "kill_waiting",
     "orphan",
-    "profile_of",
     "unclaim",
     "withdraw",
 ]
@@ -81,11 +80,6 @@ def is_waiting(token: Token[Any]) -> bool:
 def host_of(token: Token[Any]) -> Host | None:
     """The worker that runs or ran the token."""
     return getattr(token, "_host", None)
-
-
-def profile_of(token: Token[Any]) -> Profile | None:
-    """What the token keeps of its executor; ``None`` for a bare future."""
-    return token._profile
 
 
 def unclaim(token: Token[Any]) -> None:

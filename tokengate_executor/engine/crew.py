@@ -23,14 +23,14 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tokengate_executor.engine.bounded import BoundedGate
-from tokengate_executor.engine.claims import fail_waiting, host_of, orphan, profile_of
+from tokengate_executor.engine.claims import fail_waiting, host_of, orphan
 from tokengate_executor.engine.gate import BROKEN, Gate
 from tokengate_executor.engine.lanes import Lane
 from tokengate_executor.engine.router import Router
-from tokengate_executor.engine.routes import Profile, Route
+from tokengate_executor.engine.routes import Profile, Route, profile_of
 from tokengate_executor.engine.workers import Worker
 from tokengate_executor.errors import DeadlockError
 from tokengate_executor.token import Token
@@ -227,9 +227,9 @@ class Crew:
         Its submitter saw no idle worker because another submitter was about to start the first
         one, and relied on that.
         """
-        for route in self.gate.routes.values():
-            if route.backlog and not self._is_served(route):
-                self._fail_all(self.gate.drain([route.backlog]), error)
+        for token in self.gate.waiting_tokens():
+            if not self._is_served(profile_of(token).route) and fail_waiting(token, error):
+                self.gate.count_failed()
 
     def _fail_all(self, tokens: list[Token[Any]], error: RuntimeError) -> None:
         for token in tokens:
@@ -242,7 +242,8 @@ class Crew:
 
     def may_run(self, worker: Worker, token: Token[Any]) -> bool:
         """Whether the worker's lane may run this token of the same executor."""
-        profile = profile_of(token)
+        # It may be of another executor, or of none at all.
+        profile = cast("object", profile_of(token))
         return (
             isinstance(profile, Profile)
             and profile.gate is self.gate

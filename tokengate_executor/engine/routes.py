@@ -101,12 +101,16 @@ class Profile:
     def left_queue(self, *, cancelled: bool) -> None:
         """See ``token.Profile``."""
         self.gate.shells.add(cancelled=cancelled)
+
+    def give_up_place(self) -> None:
+        """See ``token.Profile``."""
         if self.route.bound is not None:
             self.route.bound.leave()
 
     def make_room(self, token: Token[Any]) -> None:
         """See ``token.Profile``."""
         gate = self.gate
+        self.give_up_place()
         if self.key is not None or gate.is_ending:
             gate.post(token, held=False)
         if gate.watchers:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from tokengate_executor.engine.claims import claim_in_queue, is_waiting
 from tokengate_executor.engine.governor import Governor
 from tokengate_executor.engine.mailboxes import Mailboxes
+from tokengate_executor.engine.routes import profile_of
 from tokengate_executor.engine.shells import Shells
 from tokengate_executor.policies.limits import STORAGE_LIMITS
 
@@ -138,6 +139,8 @@ class WaitingRoom:
 
     def use(self, route: Route) -> None:
         """Before the first token of a route: its lanes look into its backlog from here on."""
+        if route in self._in_use:
+            return  # it stays so, and who says so again need not wait for the lock
         with self._locked():
             if route not in self._in_use:
                 self._in_use.add(route)
@@ -239,7 +242,10 @@ class WaitingRoom:
         """Claim a queued token, for somebody who waits for it; false: it may not start now."""
         with self._locked():
             governor = self._sorted()
-            return claim_in_queue(token) if governor is None else governor.take_this(token)
+            taken = claim_in_queue(token) if governor is None else governor.take_this(token)
+        if taken:
+            profile_of(token).give_up_place()
+        return taken
 
     def is_left_for(self, lane: Lane) -> bool:
         """Whether this lane may have something to run, now or later."""
@@ -258,6 +264,8 @@ class WaitingRoom:
 
     def govern(self, *, for_good: bool = False) -> None:
         """From here on the governor chooses. ``for_good``: for options that stay in use."""
+        if self.governor is not None and self._is_governed_for_good:
+            return  # it stays so, and who says so again need not wait for the lock
         with self._locked():
             self._is_governed_for_good |= for_good
             if self.governor is not None:
@@ -399,8 +407,12 @@ class WaitingRoom:
 
     def bury_failed(self, token: Token[Any]) -> None:
         """Account for one that was taken out by ``drain`` and failed."""
+        self.bury_drained(token)
+        self.count_failed()
+
+    def count_failed(self) -> None:
+        """Account for one that failed unrun."""
         with self._locked():
-            self.shells.bury_here(token)
             self.failed_unstarted += 1
 
     # -- what is in them ----------------------------------------------------------------------------
