@@ -12,6 +12,8 @@ FLOORS = {
     "policies": 1,
     "lifecycle": 2,
     "options": 2,
+    "contracts": 2,
+    "unread": 2,
     "waiting": 2,
     "token": 2,
     "mapping": 2,

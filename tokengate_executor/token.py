@@ -25,22 +25,23 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import Context
 from itertools import count
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tokengate_executor.errors import ForkedError, TokenKilledError
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.options import OperationName, joined, name_of
-from tokengate_executor.waiting import Audience, Callback, Host, Waiters, current_thread, process
+from tokengate_executor.waiting import Audience, Callback, Waiters, current_thread, process
 
 if TYPE_CHECKING:
+    from tokengate_executor.contracts import Host, Profile
     from tokengate_executor.policies.weights import Weight
+    from tokengate_executor.unread import Unread
 
 __all__ = ["Token"]
 
 T = TypeVar("T")
 
 _FUTURES_LOGGER: Final = logging.getLogger("concurrent.futures")
-_LOGGER: Final = logging.getLogger("tokengate_executor")
 
 # As module globals: reading them off the class costs a look-up more, and these are the hot words.
 _CREATED: Final = TokenState.CREATED
@@ -55,64 +56,6 @@ _TIMEOUT: Final = TokenState.TIMEOUT
 _early_ids: Final = count(1)
 # Guards _early_ids: itertools.count does not promise to be atomic without the GIL.
 _early_ids_lock: Final = allocate_lock()
-
-
-class Profile(Protocol):
-    """What a token knows of the executor that took it: its options, resolved, and its gate."""
-
-    @property
-    def weight(self) -> Weight | None: ...
-
-    @property
-    def operation(self) -> str | None: ...
-
-    @property
-    def weight_index(self) -> int: ...
-
-    @property
-    def queue_timeout(self) -> float | None: ...
-
-    @property
-    def log_unread_exceptions(self) -> bool: ...
-
-    def left_queue(self, *, cancelled: bool) -> None:
-        """A queued token stopped waiting; its shell is still in the queue.
-
-        Called with the token's lock held, before anybody can see that it stopped. Takes no lock.
-        """
-        ...
-
-    def give_up_place(self) -> None:
-        """A token that left the queue is to be followed by another. Called with no lock held."""
-        ...
-
-    def make_room(self, token: Token[Any]) -> None:
-        """The same, for one that was settled unrun. Called with no lock held."""
-        ...
-
-    def left_behind(self, submitted_at: float, host: Host | None) -> bool:
-        """Whether this process was forked since, and nobody here runs what was submitted then."""
-        ...
-
-
-class Unread:
-    """Stays with a failed token until somebody reads the exception; logs it when nobody did."""
-
-    __slots__ = ("exception", "operation")
-
-    def __init__(self, exception: BaseException, operation: str) -> None:
-        self.exception: BaseException | None = exception
-        self.operation = operation
-
-    def __del__(self) -> None:
-        # Straight from the finaliser, as asyncio does for its futures. It takes no lock of ours.
-        exception = self.exception
-        if exception is not None:
-            _LOGGER.error(
-                "exception in %s was never retrieved",
-                self.operation,
-                exc_info=(type(exception), exception, exception.__traceback__),
-            )
 
 
 class Token(Future[T]):

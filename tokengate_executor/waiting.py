@@ -10,55 +10,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from tokengate_executor.lifecycle import TokenState
 
 if TYPE_CHECKING:
+    from tokengate_executor.contracts import Host
     from tokengate_executor.token import Token
 
-__all__ = ["Audience", "Callback", "Host", "Waiters", "current_thread", "current_token", "process"]
+__all__ = ["Audience", "Callback", "Waiters", "current_thread", "current_token", "process"]
 
 Callback = Callable[[Any], object]
-
-
-class Host(Protocol):
-    """A worker, as a token sees it."""
-
-    @property
-    def number(self) -> int:
-        """From 1, unique within the executor."""
-        ...
-
-    @property
-    def lane_number(self) -> int:
-        """The lane it belongs to, from 1."""
-        ...
-
-    @property
-    def current(self) -> Token[Any] | None:
-        """The innermost token whose call it runs."""
-        ...
-
-    @property
-    def started(self) -> int:
-        """How many tokens it has started."""
-        ...
-
-    def run_in_place(self, token: Token[Any]) -> bool:
-        """Run a token that is still queued right here, if this worker may; true: it is settled."""
-        ...
-
-    def lending(
-        self, token: Token[Any] | None, timeout: float | None
-    ) -> AbstractContextManager[None]:
-        """A spare worker stands in for this one, on whose thread we are, while it blocks.
-
-        Raises:
-            DeadlockError: on entering, when the wait could never end.
-        """
-        ...
 
 
 class _CurrentThread(threading.local):

@@ -17,8 +17,8 @@ from tokengate_executor.errors import TokenKilledError, TokenTimeoutError
 from tokengate_executor.lifecycle import TokenState
 
 if TYPE_CHECKING:
+    from tokengate_executor.contracts import Host
     from tokengate_executor.token import Token
-    from tokengate_executor.waiting import Host
 
 __all__ = [
     "claim",

@@ -254,7 +254,7 @@ class Crew:
     def lending(
         self, worker: Worker, token: Token[Any] | None, timeout: float | None
     ) -> Generator[None, None, None]:
-        """See ``waiting.Host``."""
+        """See ``contracts.Host``."""
         lane = worker.lane
         with self._lock:
             if token is not None and timeout is None:

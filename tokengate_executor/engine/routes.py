@@ -99,16 +99,16 @@ class Profile:
         self.admit = gate.admit if options.queue_timeout is None else gate.admit_timed
 
     def left_queue(self, *, cancelled: bool) -> None:
-        """See ``token.Profile``."""
+        """See ``contracts.Profile``."""
         self.gate.shells.add(cancelled=cancelled)
 
     def give_up_place(self) -> None:
-        """See ``token.Profile``."""
+        """See ``contracts.Profile``."""
         if self.route.bound is not None:
             self.route.bound.leave()
 
     def make_room(self, token: Token[Any]) -> None:
-        """See ``token.Profile``."""
+        """See ``contracts.Profile``."""
         gate = self.gate
         self.give_up_place()
         if self.key is not None or gate.is_ending:
@@ -119,7 +119,7 @@ class Profile:
             gate.compact()
 
     def left_behind(self, submitted_at: float, host: object) -> bool:
-        """See ``token.Profile``."""
+        """See ``contracts.Profile``."""
         gate = self.gate
         return submitted_at < gate.forked_at and (host is None or host is not gate.survivor)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tokengate_executor.errors import TokenKilledError
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.options import name_of
-from tokengate_executor.token import Unread
+from tokengate_executor.unread import Unread
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.workers import Worker

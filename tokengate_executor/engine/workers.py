@@ -31,7 +31,7 @@ _DEEPEST_IN_PLACE: Final = 32
 
 
 class Worker:
-    """One of the executor's threads. It is a ``waiting.Host`` to the tokens it runs.
+    """One of the executor's threads. It is a ``contracts.Host`` to the tokens it runs.
 
     Attributes:
         number: from 1, in the order in which the crew made them.
@@ -198,10 +198,10 @@ class Worker:
         gate = self.crew.gate
         return gate.is_ending and not gate.is_left_for(self.lane)
 
-    # -- when its own call waits: waiting.Host -----------------------------------------------------
+    # -- when its own call waits: contracts.Host -----------------------------------------------------
 
     def run_in_place(self, token: Token[Any]) -> bool:
-        """See ``waiting.Host``."""
+        """See ``contracts.Host``."""
         if (
             self.current is None
             or len(self.outer) >= _DEEPEST_IN_PLACE
@@ -234,5 +234,5 @@ class Worker:
     def lending(
         self, token: Token[Any] | None, timeout: float | None
     ) -> AbstractContextManager[None]:
-        """See ``waiting.Host``."""
+        """See ``contracts.Host``."""
         return self.crew.lending(self, token, timeout)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tokengate_executor.contracts import Profile
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.options import OperationName, joined
-from tokengate_executor.token import Profile
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.workers import Worker
