@@ -474,21 +474,24 @@ class Token(Future[T]):
 
     # -- what the standard library's own functions reach for -----------------------------------------
 
-    @property
-    def _condition(self) -> Any:  # type: ignore[override]
-        """``wait`` and ``as_completed`` only ever lock it, so it is the plain lock."""
-        if process.is_forked:
-            self._mind_fork()
-        return self._lock
+    # Type checkers go on seeing `Future`'s attributes: by these they check what `as_completed` takes.
+    if not TYPE_CHECKING:
 
-    @property
-    def _state(self) -> str:  # type: ignore[override]
-        return self._phase.future_state
+        @property
+        def _condition(self) -> Any:
+            """``wait`` and ``as_completed`` only ever lock it, so it is the plain lock."""
+            if process.is_forked:
+                self._mind_fork()
+            return self._lock
 
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]
-        """Read with the lock held, as ``_condition`` promises."""
-        audience = self._the_audience()
-        if audience.waiters is None:
-            audience.waiters = Waiters()
-        return audience.waiters
+        @property
+        def _state(self) -> str:
+            return self._phase.future_state
+
+        @property
+        def _waiters(self) -> list[Any]:
+            """Read with the lock held, as ``_condition`` promises."""
+            audience = self._the_audience()
+            if audience.waiters is None:
+                audience.waiters = Waiters()
+            return audience.waiters
