@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 import weakref
@@ -128,6 +129,87 @@ def test_discard_oldest_keeps_no_results() -> None:
             executor.submit(int).result(30)
         ((_, admitted),) = executor.gate._admitted.items()  # type: ignore[attr-defined]
         assert len(admitted) <= 2 * 4 + 16
+
+
+def test_discard_oldest_never_refuses() -> None:
+    """Between coming in and being listed, and being claimed and leaving, a place is nobody's."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    refused: list[BaseException] = []
+    try:
+        with TokenGateExecutor(1, max_pending=2, on_full="discard_oldest") as executor:
+
+            def produce() -> None:
+                try:
+                    for _ in range(1000):
+                        executor.submit(int)
+                except GateFullError as error:
+                    refused.append(error)
+
+            producers = [threading.Thread(target=produce) for _ in range(4)]
+            for producer in producers:
+                producer.start()
+            for producer in producers:
+                producer.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert refused == []
+
+
+def test_interrupt_of_a_call_that_the_caller_runs() -> None:
+    """A `KeyboardInterrupt` was meant for the thread that submits, and gets there."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with full(1, on_full="caller_runs") as (executor, _, _):
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(interrupt)
+        assert executor.statistics().failed == 1
+
+
+def test_drain_knows_calls_that_their_callers_run() -> None:
+    """It waits for them, is told when they end, and lets them submit; inside one it does not wait."""
+    with full(1, on_full="caller_runs") as (executor, release, _):
+        inside, go = threading.Event(), threading.Event()
+        children: list[Token[int]] = []
+
+        def call() -> None:
+            inside.set()
+            go.wait(30)
+            children.append(executor.submit(int))
+
+        caller = threading.Thread(target=executor.submit, args=(call,))
+        caller.start()
+        assert inside.wait(30)
+        assert not executor.drain(timeout=0.001).is_complete
+        release.set()
+        drainer = threading.Thread(target=executor.drain)
+        drainer.start()
+        go.set()
+        drainer.join(30)
+        assert not drainer.is_alive()
+        caller.join(30)
+        assert children[0].done()
+    with full(1, on_full="caller_runs") as (executor, release, _):
+
+        def drain() -> bool:
+            release.set()
+            return executor.drain(timeout=30).is_complete  # type: ignore[no-any-return]
+
+        assert executor.submit(drain).result()
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e300])
+def test_ages_of_waiting_are_possible(seconds: float) -> None:
+    """More seconds than the system can wait for are as many as it can."""
+    with full(1, submit_timeout=seconds, keep_alive=seconds) as (executor, release, _):
+        producer = threading.Thread(target=executor.submit, args=(int,))
+        producer.start()
+        wait_until(lambda: executor.statistics().blocked_producers == 1)
+        release.set()
+        producer.join(30)
+        assert executor.drain(seconds).is_complete
 
 
 def test_discard_newest() -> None:

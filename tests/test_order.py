@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tokengate_executor import (
+    DeadlockError,
     InvalidOptionError,
     RateLimit,
     Token,
@@ -247,6 +249,40 @@ def test_run_in_place_keeps_limits_and_keys(one: TokenGateExecutor) -> None:
 
     assert one.submit(parent).result(30) == [4, 3, 2, 1, 0]
     assert one.statistics().limits["file"].used == 0
+
+
+@pytest.mark.parametrize("options", [{"key": "k"}, {"limits": ("one",)}, {"limits": ("two",)}])
+def test_a_wait_for_what_one_has_oneself_is_refused(options: dict[str, Any]) -> None:
+    """A call that waits for another of its own key or last permit gets an error, not a hang."""
+    with TokenGateExecutor(4, limits={"one": 1, "two": 2}) as executor:
+        view = executor.options(**options)
+        both = threading.Barrier(2)
+
+        def wait_for_another() -> int:
+            if options == {"limits": ("two",)}:
+                both.wait(30)  # the two permits are held by two that wait for a third each
+            return view.submit(int).result()
+
+        tokens = [view.submit(wait_for_another) for _ in range(2)]
+        errors = [token.exception(30) for token in tokens]
+        assert any(isinstance(error, DeadlockError) for error in errors)
+        assert all(error is None or isinstance(error, DeadlockError) for error in errors)
+        assert view.submit(int).result(30) == 0
+
+
+def test_a_wait_for_a_permit_that_will_come_back_is_none() -> None:
+    """As long as one of those who hold the permits does not wait for us, it is a wait like others."""
+    with TokenGateExecutor(4, limits={"two": 2}) as executor:
+        crowd = Crowd()
+        view = executor.options(limits=("two",))
+        other = view.submit(crowd.stay)
+        crowd.wait_for(1)
+        token = view.submit(lambda: view.submit(int).result())
+        while executor.statistics().limits["two"].waiting != 1:
+            time.sleep(0)
+        crowd.release.set()
+        assert token.result(30) == 0
+        other.result(30)
 
 
 @pytest.mark.parametrize("leave", [Token.cancel, lambda token: token.set_result(1)])

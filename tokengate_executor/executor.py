@@ -160,7 +160,8 @@ class TokenGateExecutor(ThreadPoolExecutor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
         """Run ``fn(*args, **kwargs)`` in a copy of the caller's context; returns its token.
 
-        Takes no lock: it may be called from signal handlers, finalisers and callbacks.
+        Takes no lock: it may be called from signal handlers, finalisers and callbacks. It waits only
+        if ``max_pending`` is given, ``on_full`` is ``"block"``, and it is full.
 
         Raises:
             RuntimeError: the executor or the interpreter is shut down, or the executor is drained.

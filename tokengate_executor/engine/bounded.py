@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import sys
+import time
 import weakref
-from _thread import allocate_lock
+from _thread import TIMEOUT_MAX, allocate_lock
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
@@ -38,6 +39,8 @@ ON_FULL: Final[tuple[OnFull, ...]] = (
     "discard_newest",
 )
 
+_MOST_LOOKS: Final = 100_000
+
 
 class BoundedGate(Gate):
     """A gate whose routes have bounds.
@@ -48,7 +51,7 @@ class BoundedGate(Gate):
     on_full: OnFull = "block"
     submit_timeout: float | None = None
     # The crew's, which knows the workers: run a token on the calling thread.
-    run_here: Callable[[Token[Any]], None]
+    run_here: Callable[[Token[Any]], bool]
 
     @override
     def renew(self) -> None:
@@ -136,6 +139,7 @@ class BoundedGate(Gate):
             awake = False
             try:
                 left = -1 if deadline is None else max(0.0, deadline - perf_counter())
+                left = min(left, TIMEOUT_MAX)
                 awake = sleeper.acquire(timeout=left)
             finally:
                 # Time is over, or an interrupt: if it was woken meanwhile, somebody else has to be.
@@ -145,15 +149,19 @@ class BoundedGate(Gate):
                 self._refuse(route, bound, f"none started within submit_timeout={timeout:g} s")
 
     def _run_by_caller(self, token: Token[Any], route: Route, bound: Bound) -> None:
-        governor = self.governor
-        if profile_of(token).is_ordered or (
-            governor is not None and (governor.is_paused or governor.paused_operations)
-        ):
+        if profile_of(token).is_ordered or not self.run_here(token):
             self._refuse(
                 route, bound, "and the caller cannot run one that may have to wait for others"
             )
-        token._phase = TokenState.EXECUTING  # nobody else sees it yet
-        self.run_here(token)
+
+    def claim_here(self, token: Token[Any]) -> bool:
+        """Claim a token that nobody else has seen, for its submitter; false: it may not start."""
+        token._phase = TokenState.EXECUTING
+        governor = self.governor
+        if governor is not None and (governor.is_paused or governor.paused_operations):
+            token._phase = TokenState.CREATED
+            return False
+        return True
 
     def _note(self, token: Token[Any], bound: Bound) -> None:
         admitted = self._admitted.setdefault(bound, deque())
@@ -169,11 +177,21 @@ class BoundedGate(Gate):
                     admitted.append(reference)
 
     def _discard_oldest(self, route: Route, bound: Bound) -> None:
+        """Cancel who has waited longest until a place is free.
+
+        For a moment a place can belong to a token that is not listed, because its submitter has only
+        come in, or a worker has claimed it and is about to leave: these come to their end without us,
+        so look again. Unless it is a submit that ours has interrupted; therefore not for ever.
+        """
         admitted = self._admitted.setdefault(bound, deque())
-        while not bound.try_enter():
+        for _ in range(_MOST_LOOKS):
+            if bound.try_enter():
+                return
             try:
                 oldest = admitted.popleft()()
             except IndexError:
-                self._refuse(route, bound, "and none of them can be discarded")
+                time.sleep(0)  # let the others come to their end
+                continue
             if oldest is not None and is_waiting(oldest):
                 oldest.cancel()
+        self._refuse(route, bound, "and none of them can be discarded")

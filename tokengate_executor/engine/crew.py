@@ -31,6 +31,7 @@ from tokengate_executor.engine.gate import BROKEN, Gate
 from tokengate_executor.engine.lanes import Lane
 from tokengate_executor.engine.router import Router
 from tokengate_executor.engine.routes import Profile, Route, profile_of
+from tokengate_executor.engine.settlement import attempt
 from tokengate_executor.engine.workers import Worker
 from tokengate_executor.errors import DeadlockError
 from tokengate_executor.token import Token
@@ -76,8 +77,8 @@ class Crew:
     def _hire(self) -> None:
         """Make the regular workers, dealt over the lanes, all of them idle, none started."""
         # Guards regulars, leavers, retired, spares, _free_spares, guests, _hired, each lane's
-        # regulars, spares and blocked, and each worker's leaving and waits_for. Nothing is called
-        # under it that takes another lock.
+        # regulars, spares and blocked, and each worker's leaving and waits_for. Inside it only the
+        # waiting room's lock is taken, to see who keeps a token from starting.
         self._lock = allocate_lock()
         self._hired = 0
         for lane in self.gate.lanes:
@@ -117,9 +118,11 @@ class Crew:
         return self.regulars + self.leavers + self.retired + self.spares + self.guests
 
     def is_own_worker(self) -> bool:
-        """Whether the calling thread is one of this crew's."""
-        host = current_thread.host
-        return isinstance(host, Worker) and host.crew is self
+        """Whether the calling thread runs a call of this crew's, or is one of its workers."""
+        return any(
+            isinstance(one, Worker) and one.crew is self
+            for one in (current_thread.host, current_thread.guest)
+        )
 
     def is_any_busy(self) -> bool:
         """Whether a worker other than the calling one is not idle."""
@@ -136,12 +139,17 @@ class Crew:
             for worker in employed
         )
 
-    def run_here(self, token: Token[Any]) -> None:
-        """Run a token that nobody else has seen on the calling thread."""
+    def run_here(self, token: Token[Any]) -> bool:
+        """Run a token that nobody else has seen on the calling thread; false: it may not start.
+
+        Raises:
+            KeyboardInterrupt: from the call, if no worker runs it: it was meant for this thread.
+        """
+        gate = self.gate
+        assert isinstance(gate, BoundedGate)  # no other has tokens run by their submitters
         host = current_thread.host
         if isinstance(host, Worker) and host.crew is self and host.current is not None:
-            host.run_inside(token)
-            return
+            return gate.claim_here(token) and host.run_inside(token)
         try:
             guest = self._free_guests.pop()
         except IndexError:
@@ -149,11 +157,21 @@ class Crew:
                 guest = self._new_worker(self.gate.lanes[0])
                 self.guests.append(guest)
         outer, current_thread.guest = current_thread.guest, guest
+        guest.current = token
         try:
-            guest.run_as_guest(token)
+            # Claimed, and only then seen to be allowed: as a worker that takes from a mailbox.
+            if not gate.claim_here(token):
+                return False
+            attempt(guest, token)
         finally:
+            guest.current = None
             current_thread.guest = outer
             self._free_guests.append(guest)
+            self.gate.tell_watchers()
+        error = None if token.cancelled() else token.exception(0)
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        return True
 
     # -- resizing ---------------------------------------------------------------------------------
 
@@ -255,25 +273,14 @@ class Crew:
         self, worker: Worker, token: Token[Any] | None, timeout: float | None
     ) -> Generator[None, None, None]:
         """See ``contracts.Host``."""
-        lane = worker.lane
-        with self._lock:
-            if token is not None and timeout is None:
-                if self._leads_back(worker, token):
-                    raise DeadlockError(
-                        f"{token.operation} would be waited for by itself: "
-                        "the tokens wait for each other in a ring"
-                    )
-                worker.waits_for = token
-            spare = self._spare_for(lane)
-            if spare is not None:
-                lane.spares += 1
-            elif timeout is None and lane.regulars + lane.spares - lane.blocked <= 1:
-                worker.waits_for = None
-                raise DeadlockError(
-                    f"every worker of lane {lane.number} would wait, and all "
-                    f"{self.max_spare_workers} spare workers (max_spare_workers) are lent"
-                )
-            lane.blocked += 1
+        is_endless = token is not None and timeout is None
+        if is_endless:
+            self.gate.catch_up()
+        try:
+            spare = self._lend(worker, token if is_endless else None, timeout)
+        finally:
+            if is_endless:
+                self.gate.catch_up()
         generation = self.generation
         try:
             if spare is not None and spare.thread is None:
@@ -283,16 +290,60 @@ class Crew:
             if generation == self.generation:
                 self._take_back(worker, spare)
 
-    def _leads_back(self, worker: Worker, token: Token[Any]) -> bool:
-        """Whether what the token waits for is, in the end, this worker. Called with the lock held."""
-        wanted: Token[Any] | None = token
-        while wanted is not None:
-            host = host_of(wanted)
-            if not isinstance(host, Worker) or not wanted.running():
-                return False
-            if host is worker:
+    def _lend(
+        self, worker: Worker, token: Token[Any] | None, timeout: float | None
+    ) -> Worker | None:
+        """Note that the worker waits, for a token if it does so without end; returns its spare.
+
+        Raises:
+            DeadlockError: the wait could never end.
+        """
+        lane = worker.lane
+        with self._lock:
+            if token is not None and self._is_stuck(token, worker, frozenset()):
+                raise DeadlockError(
+                    f"{token.operation} would wait for itself: the tokens wait for each other "
+                    "in a ring, or for a key or permit that one of them has"
+                )
+            spare = self._spare_for(lane)
+            if spare is not None:
+                lane.spares += 1
+            elif timeout is None and lane.regulars + lane.spares - lane.blocked <= 1:
+                raise DeadlockError(
+                    f"every worker of lane {lane.number} would wait, and all "
+                    f"{self.max_spare_workers} spare workers (max_spare_workers) are lent"
+                )
+            worker.waits_for = token
+            lane.blocked += 1
+        return spare
+
+    def _is_stuck(self, token: Token[Any], worker: Worker, path: frozenset[Token[Any]]) -> bool:
+        """Whether the token can never settle while this worker waits. Called with the lock held.
+
+        One that runs cannot if its call waits for one that cannot. One that waits cannot if another
+        has its key, or if all the permits of a limit are held, and whoever has them cannot settle.
+        Those on the path to it are taken to be stuck: if nothing else lets them go on, they are.
+        """
+        if token in path:
+            return True
+        path |= {token}
+        host = host_of(token)
+        if isinstance(host, Worker) and token.running():
+            return host is worker or (
+                host.waits_for is not None and self._is_stuck(host.waits_for, worker, path)
+            )
+        profile: object = cast("object", profile_of(token))
+        if not isinstance(profile, Profile) or profile.gate is not self.gate or token.done():
+            return False
+        head, limits = self.gate.obstacles_of(token)
+        if head is not None and self._is_stuck(head, worker, path):
+            return True
+        running = [one for each in self.workers for one in each.executing() if one.running()]
+        for limit, used in limits:
+            holders = [one for one in running if limit in profile_of(one).limits]
+            # One that has come to its end since is missing: its permit will come back.
+            if len(holders) >= used and all(self._is_stuck(one, worker, path) for one in holders):
                 return True
-            wanted = host.waits_for
         return False
 
     def _spare_for(self, lane: Lane) -> Worker | None:

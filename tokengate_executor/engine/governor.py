@@ -223,6 +223,18 @@ class Governor:
                 return limit
         return None
 
+    def obstacles_of(self, token: Token[Any]) -> tuple[Token[Any] | None, list[tuple[Limit, int]]]:
+        """Who is before it in its line, and of which of its limits all permits are held, and how many.
+
+        Permits of a rate limit are not held, and come again.
+        """
+        profile = profile_of(token)
+        line = None if profile.key is None else self._lines.get(profile.key)
+        head = None if line is None or line.head is token else line.head
+        now = self._now()
+        full = [(one, one.used) for one in profile.limits if one.used and one.free(now) < 1]
+        return head, full
+
     def _park(self, entry: Entry, obstacle: ParkingSpace, now: float) -> None:
         obstacle.park(entry)
         if isinstance(obstacle, Bucket):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from _thread import TIMEOUT_MAX
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -129,7 +130,7 @@ class Steering:
                 if seconds is not None and seconds <= 0:
                     break
                 with suppress(Empty):
-                    changes.get(timeout=seconds)
+                    changes.get(timeout=None if seconds is None else min(seconds, TIMEOUT_MAX))
         finally:
             gate.watchers.remove(changes)
         now = perf_counter()
@@ -143,12 +144,12 @@ class Steering:
 
     def _unfinished(self) -> list[Token[Any]]:
         """What waits or runs, except the calls that we are inside of."""
-        host = current_thread.host
+        here = (current_thread.host, current_thread.guest)
         waiting = self._gate.waiting_tokens()
         return waiting + [
             token
             for worker in self._crew.workers
-            if worker is not host
+            if worker not in here
             for token in worker.executing()
             if token.running()
         ]

@@ -247,6 +247,22 @@ class WaitingRoom:
             profile_of(token).give_up_place()
         return taken
 
+    def obstacles_of(self, token: Token[Any]) -> tuple[Token[Any] | None, list[tuple[Limit, int]]]:
+        """Who has the key of a token that waits, and of which of its limits all permits are held.
+
+        Rouses nobody and does nothing that was posted, so another lock may be held: the caller calls
+        ``catch_up`` before, and again when it has let go of that lock.
+        """
+        with self.lock:
+            governor = self.governor
+            return (None, []) if governor is None else governor.obstacles_of(token)
+
+    def catch_up(self) -> None:
+        """Sort in what has arrived, do what was posted, and rouse whom that concerns."""
+        if self.governor is not None:
+            with self._locked():
+                self._sorted()
+
     def is_left_for(self, lane: Lane) -> bool:
         """Whether this lane may have something to run, now or later."""
         if self.governor is None:

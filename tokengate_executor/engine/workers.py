@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from _thread import allocate_lock
+from _thread import TIMEOUT_MAX, allocate_lock
 from collections import deque
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
@@ -169,7 +169,7 @@ class Worker:
         if keep_alive is None:
             self._wake.acquire()
             return True
-        if self._wake.acquire(timeout=keep_alive):
+        if self._wake.acquire(timeout=min(keep_alive, TIMEOUT_MAX)):
             return True
         idle = self.crew.router.idle
         thread = self.thread
@@ -209,10 +209,9 @@ class Worker:
             or not self.crew.gate.take_this(token)
         ):
             return False
-        self.run_inside(token)
-        return True
+        return self.run_inside(token)
 
-    def run_inside(self, token: Token[Any]) -> None:
+    def run_inside(self, token: Token[Any]) -> bool:
         """Run a claimed token on this worker's own thread, inside the call that it runs."""
         current = self.current
         assert current is not None
@@ -220,11 +219,7 @@ class Worker:
         self.current = token
         attempt(self, token)
         self.current = self.outer.pop()
-
-    def run_as_guest(self, token: Token[Any]) -> None:
-        """Run a claimed token on a thread that is no worker, with this one's counters."""
-        self.current = token
-        attempt(self, token)
+        return True
 
     def executing(self) -> list[Token[Any]]:
         """The tokens whose calls are on this thread, a moment ago, the outermost first."""
