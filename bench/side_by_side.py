@@ -30,17 +30,14 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
 
 from comparison import UsageError
+from comparison.command_line import make_parser, refuse, run
 from comparison.contenders import DEFAULT_CANDIDATE, load_contenders
 from comparison.measuring import take_sample
-from comparison.relaunch import check_interpreter, report_of_interpreter
 from comparison.report import make_report
 from comparison.rows import MEASUREMENTS, ROWS
 from comparison.table import format_table
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def stay_on_one_cpu() -> None:
@@ -50,43 +47,17 @@ def stay_on_one_cpu() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def row_names(text: str) -> list[str]:
-    """Parse ``--rows``."""
-    known = [row.name for row in ROWS]
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        given = ", ".join(unknown) or "nothing"
-        raise argparse.ArgumentTypeError(f"got {given}; rows are {', '.join(known)}")
-    return names
-
-
-def positive(text: str) -> int:
-    """Parse a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
-
-
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line and fill in the default of ``--rounds``."""
-    parser = argparse.ArgumentParser(
-        description="Measure an executor against ThreadPoolExecutor, side by side.",
-        epilog="rows: " + ", ".join(row.name for row in ROWS),
+    parser = make_parser(
+        "Measure an executor against ThreadPoolExecutor, side by side.",
+        [row.name for row in ROWS],
+        "default 9, with --quick 3; memory takes at most 3",
     )
     add = parser.add_argument
     add("--candidate", default=DEFAULT_CANDIDATE, metavar="MODULE:FACTORY")
-    add("--rows", type=row_names, default=[row.name for row in ROWS], metavar="A,B,…")
-    add("--rounds", type=positive, help="default 9, with --quick 3; memory takes at most 3")
-    add("--quick", action="store_true", help="less work and 3 rounds, to try things out")
     add("--only-pair", action="store_true", help="leave the further columns out")
     add("--one-cpu", action="store_true", help="pin the whole process to one CPU")
-    add("--python", action="append", default=[], metavar="PATH", help="may be repeated")
-    add("--json", type=Path, metavar="PATH", help="write everything, samples included")
-    add("--markdown", action="store_true", help="print the table as Markdown")
-    add("--check", action="store_true", help="exit with status 1 if a row is short")
-    add("--quiet", action="store_true", help="no progress line")
-    add("--hang-seconds", type=positive, default=300, help="end a sample that takes longer")
     add("--sample", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (3 if arguments.quick else 9)
@@ -104,29 +75,15 @@ def print_one_sample(arguments: argparse.Namespace) -> None:
 def main() -> int:
     """Run from the command line; return the exit status."""
     arguments = parse_arguments()
-    # The package beside this script is measured, installed or not.
-    sys.path.insert(0, str(REPOSITORY))
     try:
         if arguments.sample:
             print_one_sample(arguments)
             return 0
-        for path in arguments.python or [sys.executable]:
-            check_interpreter(path)
-        if arguments.python:
-            reports = [report_of_interpreter(path, arguments) for path in arguments.python]
-        else:
-            if arguments.one_cpu:
-                stay_on_one_cpu()
-            reports = [make_report(arguments)]
-            print(format_table(reports[0], arguments.markdown), end="\n\n")
-        if arguments.json:
-            text = json.dumps({"schema": 1, "reports": reports}, indent=1)
-            arguments.json.write_text(text + "\n", encoding="utf-8")
+        if arguments.one_cpu and not arguments.python:
+            stay_on_one_cpu()
+        return run(arguments, make_report, format_table)
     except (UsageError, OSError) as error:
-        print(f"side_by_side: {error}", file=sys.stderr)
-        return 2
-    verdicts = {row["verdict"] for report in reports for row in report["rows"]}
-    return 1 if arguments.check and verdicts & {"short", "error"} else 0
+        return refuse(error)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ class Token(Future[T]):
     _id: str | None = None
     _unread: Unread | None = None
     _kill_requested: bool = False
+    _is_orphaned: bool = False
 
     _exception: BaseException | None
     _host: Host | None
@@ -142,6 +143,8 @@ class Token(Future[T]):
 
         Unique within the executor and stable once it was asked for. Made when asked for.
         """
+        if process.is_forked:
+            self._mind_fork()
         with self._lock:
             if self._id is None:
                 host: Host | None = getattr(self, "_host", None)
@@ -225,6 +228,8 @@ class Token(Future[T]):
 
     def done(self) -> bool:
         """Whether the token is settled: completed, failed, timed out, cancelled or killed."""
+        if not self._phase.settled and process.is_forked:
+            self._mind_fork()
         return self._phase.settled
 
     def result(self, timeout: float | None = None) -> T:
@@ -246,7 +251,8 @@ class Token(Future[T]):
             return self._result  # type: ignore[return-value]
         try:
             exception = self.exception(0)
-            assert exception is not None
+            if exception is None:
+                return None  # type: ignore[return-value]  # somebody set the exception to that
             raise exception
         finally:
             # The traceback of what is raised here holds this frame: break the ring.
@@ -350,6 +356,8 @@ class Token(Future[T]):
         Returns:
             whether the token is cancelled.
         """
+        if process.is_forked:
+            self._mind_fork()
         with self._lock:
             phase = self._phase
             if phase is not _WAITING and phase is not _CREATED:
@@ -433,8 +441,10 @@ class Token(Future[T]):
     def _mind_fork(self) -> None:
         """Before anybody waits: a token that is left over from before a fork will never settle."""
         profile = self._profile
-        if profile is not None and profile.left_behind(
-            self.submitted_at, getattr(self, "_host", None)
+        if (
+            not self._is_orphaned
+            and profile is not None
+            and profile.left_behind(self.submitted_at, getattr(self, "_host", None))
         ):
             self._orphan()
 
@@ -444,6 +454,7 @@ class Token(Future[T]):
         The lock may be held by a thread that does not exist here, so the token gets a new one.
         Callbacks are dropped: they belong to the parent, which runs them.
         """
+        self._is_orphaned = True
         self._lock = allocate_lock()
         if not self._phase.settled:
             self._audience = None

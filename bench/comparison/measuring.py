@@ -24,9 +24,10 @@ import functools
 import gc
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from .contenders import Contender, Pool
+from .contenders import Call, Contender, Pool
 from .relaunch import take_sample_in_process
 from .rows import MEASUREMENTS, Measurement
 from .workloads import Metrics
@@ -39,36 +40,45 @@ Samples = dict[str, list[Metrics]]
 @contextlib.contextmanager
 def warm_pool(contender: Contender, measurement: Measurement, size: int) -> Iterator[Pool]:
     """Start the executor, bring all its workers up, and try the workload once, smaller."""
-    workers = measurement.workers
-    pool = contender.start(workers)
+    pool = contender.start(measurement.workers)
     try:
-        everyone = threading.Barrier(workers + 1)
-        meeting = functools.partial(everyone.wait, timeout=30)
-        arrivals = [pool.submit(meeting) for _ in range(workers)]
-        meeting()
-        pool.read_all(arrivals)
+        pool.read_all(meet_all_workers(pool.submit, measurement.workers))
         ran: list[int] = []
         pool.read_all([pool.submit(functools.partial(ran.append, 1)) for _ in range(100)])
         if len(ran) != 100:
             raise RuntimeError(f"{contender.name} ran {len(ran)} of 100 calls")
-        del arrivals
         measurement.run(pool, max(size // 10, 20))
         yield pool
     finally:
         pool.stop()
 
 
+def meet_all_workers(submit: Callable[[Call], Any], workers: int) -> list[Any]:
+    """Have each worker take a call that waits for all others; return what was submitted."""
+    everyone = threading.Barrier(workers + 1)
+    meeting = functools.partial(everyone.wait, timeout=30)
+    arrivals = [submit(meeting) for _ in range(workers)]
+    meeting()
+    return arrivals
+
+
+@contextlib.contextmanager
+def ending_if_it_hangs(seconds: int) -> Iterator[None]:
+    """End the process, with the stacks of all threads, if the block takes longer."""
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
 def take_sample(
     contender: Contender, measurement: Measurement, size: int, hang_seconds: int
 ) -> Metrics:
     """Measure one executor once, in this process; end the process if it hangs."""
-    faulthandler.dump_traceback_later(hang_seconds, exit=True)
-    try:
-        with warm_pool(contender, measurement, size) as pool:
-            gc.collect()
-            return measurement.run(pool, size)
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+    with ending_if_it_hangs(hang_seconds), warm_pool(contender, measurement, size) as pool:
+        gc.collect()
+        return measurement.run(pool, size)
 
 
 def order_of_round(contenders: Sequence[Contender], number: int) -> list[Contender]:

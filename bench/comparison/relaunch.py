@@ -48,15 +48,16 @@ def check_interpreter(path: str) -> None:
 
 
 def report_of_interpreter(path: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run this script with another interpreter; its table goes to our standard output."""
+    """Run the calling script with another interpreter; its table goes to our standard output."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "report.json")
-        command = [path, SCRIPT, "--json", str(result)]
-        command += ["--candidate", arguments.candidate, "--rows", ",".join(arguments.rows)]
+        command = [path, sys.argv[0], "--json", str(result), "--rows", ",".join(arguments.rows)]
         command += ["--rounds", str(arguments.rounds)]
         command += ["--hang-seconds", str(arguments.hang_seconds)]
+        if "candidate" in arguments:
+            command += ["--candidate", arguments.candidate]
         for flag in ("quick", "quiet", "markdown", "only_pair", "one_cpu"):
-            if getattr(arguments, flag):
+            if getattr(arguments, flag, False):
                 command.append("--" + flag.replace("_", "-"))
         status = subprocess.run(command, check=False).returncode
         if status or not result.exists():

@@ -163,16 +163,25 @@ ROWS = (
 
 
 def verdict(row: Row, ratio: dict[str, float], aim: float | None) -> str:
-    """Compare the median with the marks; the module's docstring defines the words."""
+    """Compare a row's median with its marks."""
+    judged_aim = None if row.aim_note else aim
+    at_least = row.at_least.here * (1 - row.tolerance)
+    return judge(ratio, at_least, judged_aim, less_is_better=row.less_is_better)
+
+
+def judge(
+    ratio: dict[str, float], at_least: float, aim: float | None = None, *, less_is_better: bool
+) -> str:
+    """Compare a median with its marks; the module's docstring defines the words."""
 
     def reaches(value: float, mark: float) -> bool:
-        return value <= mark if row.less_is_better else value >= mark
+        return value <= mark if less_is_better else value >= mark
 
-    at_least, median = row.at_least.here * (1 - row.tolerance), ratio["median"]
+    median = ratio["median"]
     if reaches(median, at_least):
-        return "aim" if aim is not None and not row.aim_note and reaches(median, aim) else "pass"
-    slack = UNCLEAR_MARGIN if row.less_is_better else -UNCLEAR_MARGIN
-    better_end = ratio["interval_low" if row.less_is_better else "interval_high"]
+        return "aim" if aim is not None and reaches(median, aim) else "pass"
+    slack = UNCLEAR_MARGIN if less_is_better else -UNCLEAR_MARGIN
+    better_end = ratio["interval_low" if less_is_better else "interval_high"]
     if reaches(median, at_least * (1 + slack)) and reaches(better_end, at_least):
         return "unclear"
     return "short"

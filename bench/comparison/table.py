@@ -16,26 +16,9 @@ def format_table(report: dict[str, Any], markdown: bool) -> str:
     header = ["row", "ratio", "95 %", "quartiles", "at least", "aim", "verdict"]
     header += [REFERENCE, candidate, *further]
     lines = [header] + [format_row(report, row) for row in report["rows"]]
-    environment = report["environment"]
-    size = "quick sizes, " if report["quick"] else ""
-    size += "on one CPU, " if report["one_cpu"] else ""
-    threading_model = "" if environment["gil_enabled"] else " free-threaded"
-    title = (
-        f"{environment['implementation']} {environment['python']}{threading_model}, "
-        f"{environment['cpus']} CPUs, {size}rounds: {report['rounds']}, candidate: {candidate}"
-    )
+    title = f"{title_of(report)}, candidate: {candidate}"
     if markdown:
-        rule = ["---"] + ["---:"] * (len(header) - 1)
-        body = ["| " + " | ".join(cells) + " |" for cells in [header, rule, *lines[1:]]]
-        return "\n".join([title, "", *body])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    body = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        for cells in lines
-    ]
+        return "\n".join([title, "", *lay_out(lines, markdown=True)])
     notes = [f"{row['title']}: {row['aim_note']}" for row in report["rows"] if row["aim_note"]]
     notes += [
         f"{row['title']}: {name}: {column['error'].splitlines()[0]}"
@@ -44,7 +27,36 @@ def format_table(report: dict[str, Any], markdown: bool) -> str:
         if "error" in column
     ]
     notes.append("further columns: their ratio to the reference, made as the candidate's is")
-    return "\n".join([title, body[0], "─" * len(body[0]), *body[1:], *notes])
+    return "\n".join([title, *lay_out(lines, markdown=False), *notes])
+
+
+def title_of(report: dict[str, Any]) -> str:
+    """Say where and how the report was made."""
+    environment = report["environment"]
+    size = "quick sizes, " if report["quick"] else ""
+    size += "on one CPU, " if report.get("one_cpu") else ""
+    threading_model = "" if environment["gil_enabled"] else " free-threaded"
+    return (
+        f"{environment['implementation']} {environment['python']}{threading_model}, "
+        f"{environment['cpus']} CPUs, {size}rounds: {report['rounds']}"
+    )
+
+
+def lay_out(lines: list[list[str]], *, markdown: bool) -> list[str]:
+    """Lay cells out, the first line as the header; the first column is text, the others numbers."""
+    header = lines[0]
+    if markdown:
+        rule = ["---"] + ["---:"] * (len(header) - 1)
+        return ["| " + " | ".join(cells) + " |" for cells in [header, rule, *lines[1:]]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    body = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        for cells in lines
+    ]
+    return [body[0], "─" * len(body[0]), *body[1:]]
 
 
 def format_row(report: dict[str, Any], row: dict[str, Any]) -> list[str]:

@@ -15,9 +15,10 @@ import statistics
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from typing import Any
 
-from .contenders import Pool
+from .contenders import Call, Pool
 
 Metrics = dict[str, float]
 
@@ -33,11 +34,17 @@ def identity(item: int) -> int:
 
 def fan_out(pool: Pool, size: int) -> Metrics:
     """Submit all from this thread, then read all."""
-    submit = pool.submit
+    return {"seconds": all_at_once(pool.submit, pool.read_all, no_operation, size)}
+
+
+def all_at_once(
+    submit: Callable[[Call], Any], read_all: Callable[[list[Any]], object], call: Call, size: int
+) -> float:
+    """Time submitting so many calls and reading their results."""
     started = time.perf_counter()
-    futures = [submit(no_operation) for _ in range(size)]
-    pool.read_all(futures)
-    return {"seconds": time.perf_counter() - started}
+    futures = [submit(call) for _ in range(size)]
+    read_all(futures)
+    return time.perf_counter() - started
 
 
 def four_producers(pool: Pool, size: int) -> Metrics:
@@ -66,13 +73,20 @@ def four_producers(pool: Pool, size: int) -> Metrics:
 
 def round_trips(pool: Pool, size: int) -> Metrics:
     """Submit one call at a time and wait for it."""
-    submit, read_one, clock = pool.submit, pool.read_one, time.perf_counter
+    return percentiles(one_at_a_time(pool.submit, pool.read_one, no_operation, size))
+
+
+def one_at_a_time(
+    submit: Callable[[Call], Any], read_one: Callable[[Any], object], call: Call, size: int
+) -> list[float]:
+    """Time each of so many round trips."""
+    clock = time.perf_counter
     durations: list[float] = []
     for _ in range(size):
         started = clock()
-        read_one(submit(no_operation))
+        read_one(submit(call))
         durations.append(clock() - started)
-    return percentiles(durations)
+    return durations
 
 
 def two_lock_round_trips(size: int) -> Metrics:
@@ -151,6 +165,17 @@ def one_megabyte() -> bytes:
 def hash_one_megabyte() -> bytes:
     """Hash without the GIL, about a millisecond."""
     return hashlib.sha256(one_megabyte()).digest()
+
+
+@functools.cache
+def nine_megabytes() -> bytes:
+    """Return 9 MB."""
+    return one_megabyte() * 9
+
+
+def hash_nine_megabytes() -> bytes:
+    """Hash without the GIL, about 5 ms where the processor has instructions for it."""
+    return hashlib.sha256(nine_megabytes()).digest()
 
 
 def compress_one_megabyte() -> bytes:

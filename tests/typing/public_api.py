@@ -121,7 +121,6 @@ def gated_functions_stay_what_they_are(executor: TokenGateExecutor) -> None:
     executor.submit(light, 1)  # type: ignore[arg-type]
     gated(weight="huge")  # type: ignore[arg-type]
     gated(urgency=1)  # type: ignore[call-arg]
-    gated(light)  # type: ignore[call-arg]
     del a_function
 
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from _thread import allocate_lock
+from _thread import LockType, allocate_lock
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
@@ -92,6 +93,8 @@ class Crew:
         # them has a thread. Taken from the end and put back there, which is atomic.
         self.guests: list[Worker] = []
         self._free_guests: list[Worker] = []
+        # For each thread that is being started, a lock that is held until it is.
+        self._starting: deque[LockType] = deque()
         self.regulars = [self._engage() for _ in range(self.max_workers)]
         self.router.idle[:] = reversed(self.regulars)
 
@@ -115,7 +118,9 @@ class Crew:
     @property
     def workers(self) -> list[Worker]:
         """All there are or ever were, each with its counters."""
-        return self.regulars + self.leavers + self.retired + self.spares + self.guests
+        lists = self.regulars, self.leavers, self.retired, self.spares, self.guests
+        # One on its way from a list to the next may be seen in both.
+        return list(dict.fromkeys(worker for one in lists for worker in one.copy()))
 
     def is_own_worker(self) -> bool:
         """Whether the calling thread runs a call of this crew's, or is one of its workers."""
@@ -186,8 +191,8 @@ class Crew:
                 self.regulars.append(hired[-1])
             while len(self.regulars) > max_workers:
                 worker = self._dispensable()
-                self.regulars.remove(worker)
                 self.leavers.append(worker)
+                self.regulars.remove(worker)
                 worker.lane.regulars -= 1
                 worker.leaving = True
                 let_go.append(worker)
@@ -222,8 +227,12 @@ class Crew:
             RuntimeError: the system gives no thread, and no worker that runs could serve the route.
         """
         thread = make_thread(worker.run, self.name_of_worker(worker))
-        worker.thread = thread
+        # Listed until it is started, so that `join` waits for it.
+        starting = allocate_lock()
+        starting.acquire()
+        self._starting.append(starting)
         try:
+            worker.thread = thread
             thread.start()
         except RuntimeError:
             worker.thread = None
@@ -232,6 +241,9 @@ class Crew:
             # takes a submitter's token back and tells the submitter, if nobody would come to that.
             if route is None or not self._is_served(route):
                 raise
+        finally:
+            self._starting.remove(starting)
+            starting.release()
 
     def _is_served(self, route: Route) -> bool:
         """Whether a worker that runs may run the route's tokens."""
@@ -409,8 +421,8 @@ class Crew:
         if worker.is_spare:
             self._free_spares.append(worker)
         else:
+            self.retired.append(worker)  # first, as others look at the lists without the lock
             self.leavers.remove(worker)
-            self.retired.append(worker)
 
     def may_leave(self, worker: Worker) -> bool:
         """Whether one that saw itself leaving is still to leave; then it is gone from here on."""
@@ -443,6 +455,9 @@ class Crew:
         """Wait for all threads but the calling one; for those, too, that start meanwhile."""
         here = threading.current_thread()
         while True:
+            for starting in self._starting.copy():
+                with starting:
+                    pass  # a thread was being started this moment, and now it is listed
             alive = [t for t in self.threads if t is not here and t.is_alive()]
             if not alive:
                 break

@@ -206,7 +206,7 @@ class Gate(WaitingRoom):
         if routes or self.posts:
             self._after_lock(routes)
         if is_over:
-            self._end_idle()
+            self.end_idle()
         return token
 
     # -- open and closed ----------------------------------------------------------------------------
@@ -249,7 +249,7 @@ class Gate(WaitingRoom):
     def end_if_over(self) -> None:
         """The gate is closed, and something has left it: see whether the workers may end."""
         if self.governor is None:
-            self._end_idle()
+            self.end_idle()
         else:
             self.posts.append(None)
             self._tend()

@@ -197,7 +197,7 @@ class WaitingRoom:
                 self.lock.release()
             self._rouse_each(routes)
             if is_over:
-                self._end_idle()
+                self.end_idle()
 
     def _do_posts(self) -> None:
         """Called with the lock held."""
@@ -284,17 +284,20 @@ class WaitingRoom:
             return  # it stays so, and who says so again need not wait for the lock
         with self._locked():
             self._is_governed_for_good |= for_good
-            if self.governor is not None:
-                return
-            self.governor = governor = Governor(
-                ageing=self._ageing,
-                limits=self.limits,
-                bury=self.shells.bury_here,
-                call_at=self._call_at,
-                now=perf_counter,
-            )
-            for token, route in self.mailboxes.empty():
-                governor.sort_in(token, route)
+            if self.governor is None:
+                self._begin_to_govern()
+
+    def _begin_to_govern(self) -> None:
+        """Called with the lock held."""
+        self.governor = governor = Governor(
+            ageing=self._ageing,
+            limits=self.limits,
+            bury=self.shells.bury_here,
+            call_at=self._call_at,
+            now=perf_counter,
+        )
+        for token, route in self.mailboxes.empty():
+            governor.sort_in(token, route)
 
     def _ungovern(self) -> None:
         """Back to the order of arrival, if nothing needs more. Called with the lock held."""
@@ -320,10 +323,11 @@ class WaitingRoom:
     @contextmanager
     def steering(self) -> Generator[Governor, None, None]:
         """The governor, in order, for a verb that steers; afterwards only if it is still needed."""
-        self.govern()
         with self._locked():
+            if self.governor is None:
+                self._begin_to_govern()
             governor = self._sorted()
-            assert governor is not None  # only we and others like us, all with the lock, end it
+            assert governor is not None
             yield governor
             governor.to_rouse += governor.ready_routes()
             routes = self._routes_to_rouse()
@@ -375,7 +379,7 @@ class WaitingRoom:
         for watcher in tuple(self.watchers):
             watcher.put(None)
 
-    def _end_idle(self) -> None:
+    def end_idle(self) -> None:
         """Rouse all that are idle, to see that nothing can come any more. Takes no lock."""
         self.timers.close()
         while True:

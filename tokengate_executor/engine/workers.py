@@ -196,7 +196,11 @@ class Worker:
 
     def _is_over(self) -> bool:
         gate = self.crew.gate
-        return gate.is_ending and not gate.is_left_for(self.lane)
+        if not gate.is_ending or gate.is_left_for(self.lane):
+            return False
+        # Whoever sees the end passes it on: what was posted to say so may have been done by us.
+        gate.end_idle()
+        return True
 
     # -- when its own call waits: contracts.Host -----------------------------------------------------
 

@@ -1,0 +1,524 @@
+"""The crew: spares for workers that wait, waits that are refused, and threads that cannot be had."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from tokengate_executor import AffinityPolicy, DeadlockError, Token, TokenGateExecutor, TokenState
+from tokengate_executor.engine.crew import Crew, make_thread
+from tokengate_executor.engine.workers import Worker
+from tokengate_executor.waiting import current_thread
+
+NO_THREAD = "can't start new thread"
+
+
+@pytest.fixture
+def one() -> Iterator[TokenGateExecutor]:
+    """Return an executor with a single worker."""
+    with TokenGateExecutor(1) as executor:
+        yield executor
+
+
+class Held:
+    """A call that has started and stays until it is let go."""
+
+    def __init__(self, executor: Any) -> None:
+        self.release = threading.Event()
+        started = threading.Event()
+
+        def stay() -> int:
+            started.set()
+            self.release.wait(30)
+            return threading.get_ident()
+
+        self.token = executor.submit(stay)
+        assert started.wait(30)
+
+
+def this_worker() -> Worker:
+    """Return the worker whose thread this is."""
+    host = current_thread.host
+    assert isinstance(host, Worker)
+    return host
+
+
+def counts(crew: Crew) -> list[tuple[int, int, int]]:
+    """Return regulars, spares and blocked ones of each lane."""
+    return [(lane.regulars, lane.spares, lane.blocked) for lane in crew.gate.lanes]
+
+
+# -- lending --------------------------------------------------------------------------------------
+
+
+def test_a_spare_is_lent_for_as_long_as_a_call_waits(one: TokenGateExecutor) -> None:
+    """It is one more worker of that lane, and no more once the wait is over."""
+    crew = one._crew
+
+    def look() -> list[list[tuple[int, int, int]]]:
+        seen = [counts(crew)]
+        with this_worker().lending(None, None):
+            seen.append(counts(crew))
+            with this_worker().lending(None, 1.0):
+                seen.append(counts(crew))
+            seen.append(counts(crew))
+        return [*seen, counts(crew)]
+
+    assert one.submit(look).result(30) == [
+        [(1, 0, 0)],
+        [(1, 1, 1)],
+        [(1, 2, 2)],
+        [(1, 1, 1)],
+        [(1, 0, 0)],
+    ]
+
+
+def test_a_spare_gets_no_thread_as_long_as_there_is_nothing_to_do(one: TokenGateExecutor) -> None:
+    """It is idle and vacant, and gone when the wait is over; the next wait takes the same one."""
+    crew = one._crew
+
+    def look() -> list[tuple[int, list[Any]]]:
+        seen = []
+        for _ in range(5):
+            with this_worker().lending(None, None):
+                seen.append((len(one._threads), [w.is_spare for w in crew.router.idle]))
+        return seen
+
+    assert one.submit(look).result(30) == [(1, [True])] * 5
+    assert len(crew.spares) == 1
+    assert not any(worker.is_spare for worker in crew.router.idle)
+
+
+def test_a_spare_ends_when_the_wait_is_over(one: TokenGateExecutor) -> None:
+    """It runs what is there meanwhile, is counted as a spare, and its thread ends afterwards."""
+    bare: Token[None] = Token()
+    spares: list[tuple[threading.Thread, int, int]] = []
+
+    def look() -> None:
+        now = one.statistics()
+        spares.append((threading.current_thread(), now.workers, now.spare_workers))
+        bare.set_result(None)
+
+    def waits() -> None:
+        one.submit(look)
+        wait([bare])
+        spares[0][0].join(30)
+
+    one.submit(waits).result(30)
+    ((spare, workers, spare_workers),) = spares
+    assert (workers, spare_workers) == (2, 1)
+    assert not spare.is_alive()
+    now = one.statistics()
+    assert (now.workers, now.spare_workers, now.completed) == (1, 0, 2)
+    assert spare.name.endswith("_1")
+
+
+def test_a_spare_that_still_runs_stands_in_again(one: TokenGateExecutor) -> None:
+    """If the worker waits once more before its spare has ended, that one simply stays."""
+    crew = one._crew
+    hold = threading.Event()
+    bare: Token[None] = Token()
+
+    def stay() -> None:
+        bare.set_result(None)
+        hold.wait(30)
+
+    def waits() -> tuple[list[bool], list[bool]]:
+        one.submit(stay)
+        wait([bare])
+        before = [spare.leaving for spare in crew.spares]
+        with this_worker().lending(None, None):
+            return before, [spare.leaving for spare in crew.spares]
+
+    assert one.submit(waits).result(30) == ([True], [False])
+    hold.set()
+    one.shutdown()
+    assert len(crew.spares) == 1
+
+
+def test_spares_are_of_the_lane_of_who_waits() -> None:
+    """A heavy call that waits does not get a thread for light ones."""
+    policy = AffinityPolicy(lanes=2, heavy=(1,), medium=(1,), light=(2,))
+    with TokenGateExecutor(2, lanes=2, policy=policy) as executor:
+        crew = executor._crew
+
+        def look() -> tuple[list[tuple[int, int, int]], list[int]]:
+            with this_worker().lending(None, None):
+                return counts(crew), [w.lane_number for w in crew.spares]
+
+        heavy, light = executor.options(weight="heavy"), executor.options(weight="light")
+        assert heavy.submit(look).result(30) == ([(1, 1, 1), (1, 0, 0)], [1])
+        assert light.submit(look).result(30) == ([(1, 0, 0), (1, 1, 1)], [1, 2])
+
+
+def test_many_waits_make_few_workers(one: TokenGateExecutor) -> None:
+    """However often calls wait, as many spares are made as were lent at a time."""
+
+    def waits() -> None:
+        for _ in range(100):
+            wait([one.submit(int)])
+
+    one.submit(waits).result(30)
+    one.shutdown()
+    assert len(one._crew.spares) <= 2
+    assert one.statistics().completed == 101
+
+
+# -- waits that are refused -----------------------------------------------------------------------
+
+
+def test_at_the_cap_the_last_worker_of_a_lane_is_refused() -> None:
+    """The error names the lane and the number; the wait leaves no trace, and others go on."""
+    with TokenGateExecutor(1, max_spare_workers=1) as executor:
+        bare: Token[None] = Token()
+
+        def inner() -> str:
+            with pytest.raises(DeadlockError) as caught:
+                wait([Token()])
+            executor.submit(bare.set_result, None)
+            return str(caught.value)
+
+        def outer() -> str:
+            child = executor.submit(inner)
+            wait([child, bare])
+            return child.result()
+
+        assert executor.submit(outer).result(30) == (
+            "every worker of lane 1 would wait, and all 1 spare workers (max_spare_workers) are lent"
+        )
+        assert executor.submit(lambda: wait([executor.submit(int)]) and 5).result(30) == 5
+        assert counts(executor._crew) == [(1, 0, 0)]
+
+
+def test_at_the_cap_a_wait_with_a_timeout_is_not_refused() -> None:
+    """It ends by itself, so it may."""
+    with TokenGateExecutor(1, max_spare_workers=0) as executor:
+
+        def waits() -> None:
+            with pytest.raises(TimeoutError):
+                executor.submit(int).result(timeout=0.01)
+
+        executor.submit(waits).result(30)
+        assert counts(executor._crew) == [(1, 0, 0)]
+
+
+def test_at_the_cap_another_worker_of_the_lane_is_enough() -> None:
+    """With two workers one may wait without a spare; the second one may not."""
+    with TokenGateExecutor(2, lanes=1, max_spare_workers=0) as executor:
+        bare: Token[int] = Token()
+        first = executor.submit(bare.result)
+        refused = executor.submit(lambda: wait([first]))
+        with pytest.raises(DeadlockError):
+            refused.result(30)
+        bare.set_result(5)
+        assert first.result(30) == 5
+
+
+def test_what_runs_in_place_needs_no_spare() -> None:
+    """Without spares a call may still wait for one that is queued."""
+    with TokenGateExecutor(1, max_spare_workers=0) as executor:
+
+        def nest(depth: int) -> int:
+            return 1 + executor.submit(nest, depth - 1).result() if depth else 0
+
+        assert executor.submit(nest, 20).result(30) == 20
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_ring_of_calls_that_wait_for_each_other_is_refused(size: int) -> None:
+    """Whoever would close the ring gets the error, so the others come to an end as well."""
+    with TokenGateExecutor(size) as executor:
+        barrier = threading.Barrier(size + 1)
+        tokens: list[Token[str]] = []
+
+        def wait_for_the_next(number: int) -> str:
+            barrier.wait(30)
+            try:
+                return tokens[(number + 1) % size].result()
+            except DeadlockError as error:
+                return str(error)
+
+        tokens += [executor.submit(wait_for_the_next, number) for number in range(size)]
+        barrier.wait(30)
+        (text,) = {token.result(30) for token in tokens}
+        assert "in a ring" in text
+        assert all(worker.waits_for is None for worker in executor._crew.workers)
+
+
+def test_a_child_that_waits_for_its_parent_is_refused(one: TokenGateExecutor) -> None:
+    """Also when it runs in place, inside the parent's own wait."""
+
+    def child(parent: Token[Any]) -> str:
+        with pytest.raises(DeadlockError) as caught:
+            parent.result()
+        return str(caught.value)
+
+    def parent() -> str:
+        return one.submit(child, this_worker().current).result()
+
+    assert "parent would" in one.submit(parent).result(30)
+
+
+def test_a_ring_with_a_timeout_is_not_refused(one: TokenGateExecutor) -> None:
+    """It ends by itself."""
+
+    def waits() -> None:
+        token = this_worker().current
+        assert token is not None
+        with pytest.raises(TimeoutError):
+            token.result(timeout=0.01)
+
+    one.submit(waits).result(30)
+
+
+# -- threads that cannot be had -------------------------------------------------------------------
+
+
+class NoThreads:
+    """While it is on, no thread can be started; something may happen just before that is found out."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.on = False
+        self.refused = 0
+        self.meanwhile: Callable[[], object] | None = None
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if not self.on:
+                start(thread)
+                return
+            self.refused += 1
+            meanwhile, self.meanwhile = self.meanwhile, None
+            if meanwhile is not None:
+                meanwhile()
+            raise RuntimeError(NO_THREAD)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> NoThreads:
+    """Return the switch."""
+    return NoThreads(monkeypatch)
+
+
+def test_without_a_first_thread_submit_raises(no_threads: NoThreads) -> None:
+    """Its token is not left behind, and once there are threads again it works."""
+    with TokenGateExecutor(2) as executor:
+        no_threads.on = True
+        for submit in (executor.submit, executor.options(weight="heavy").submit):
+            with pytest.raises(RuntimeError, match=NO_THREAD):
+                submit(int)
+        now = executor.statistics()
+        assert (now.submitted, now.waiting, now.workers) == (0, 0, 0)
+        assert executor._threads == set()
+        no_threads.on = False
+        assert executor.submit(pow, 2, 3).result(30) == 8
+        assert executor.statistics().submitted == 1
+
+
+def test_one_that_relied_on_anothers_thread_fails(no_threads: NoThreads) -> None:
+    """A token that came while the first thread was being started fails instead of waiting for ever."""
+    with TokenGateExecutor(1) as executor:
+        relying: list[Token[int]] = []
+        seen: list[Token[int]] = []
+
+        def submit_another() -> None:
+            relying.append(executor.submit(int))
+            relying[0].add_done_callback(seen.append)
+
+        no_threads.on = True
+        no_threads.meanwhile = submit_another
+        with pytest.raises(RuntimeError, match=NO_THREAD):
+            executor.submit(int)
+        assert str(relying[0].exception(0)) == NO_THREAD
+        assert seen == relying
+        now = executor.statistics()
+        assert (now.submitted, now.failed, now.waiting) == (1, 1, 0)
+        no_threads.on = False
+        assert executor.submit(int).result(30) == 0
+
+
+def test_the_workers_there_are_go_on(no_threads: NoThreads) -> None:
+    """While one runs that may run a call, no second thread is needed for that."""
+    with TokenGateExecutor(2, lanes=1) as executor:
+        held = Held(executor)
+        no_threads.on = True
+        tokens = [executor.submit(threading.get_ident) for _ in range(3)]
+        assert no_threads.refused == 3
+        assert [token.state for token in tokens] == [TokenState.WAITING] * 3
+        held.release.set()
+        assert {token.result(30) for token in tokens} == {held.token.result(30)}
+
+
+def test_a_weight_that_no_running_worker_may_run(no_threads: NoThreads) -> None:
+    """Its submitter is told, though workers of other lanes are there; these go on."""
+    policy = AffinityPolicy(lanes=2, heavy=(1,), medium=(1,), light=(2,))
+    with TokenGateExecutor(2, lanes=2, policy=policy) as executor:
+        heavy, light = executor.options(weight="heavy"), executor.options(weight="light")
+        held = Held(heavy)
+        no_threads.on = True
+        waiting = heavy.submit(pow, 2, 3)
+        with pytest.raises(RuntimeError, match=NO_THREAD):
+            light.submit(int)
+        assert waiting.state is TokenState.WAITING
+        held.release.set()
+        assert waiting.result(30) == 8
+        no_threads.on = False
+        assert light.submit(int).result(30) == 0
+
+
+def test_a_call_that_needs_a_spare_is_told(no_threads: NoThreads, one: TokenGateExecutor) -> None:
+    """It could wait for ever for what is queued behind it; what it did not wait for is run later."""
+
+    def waits() -> None:
+        no_threads.on = True
+        child = one.submit(int)
+        with pytest.raises(RuntimeError, match=NO_THREAD):
+            wait([child])
+        no_threads.on = False
+
+    one.submit(waits).result(30)
+    assert counts(one._crew) == [(1, 0, 0)]
+    assert one.submit(lambda: wait([one.submit(int)]) and 5).result(30) == 5
+    one.shutdown()
+    assert one.statistics().completed == 4
+
+
+def test_make_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon with an empty context; where daemons are forbidden, one that is none."""
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+    user.set("alice")
+    seen: list[tuple[str, str, bool]] = []
+
+    def look() -> None:
+        here = threading.current_thread()
+        seen.append((here.name, user.get(), here.daemon))
+
+    class NoDaemons(threading.Thread):
+        """As in an interpreter that forbids them."""
+
+        def __init__(self, *, daemon: bool, **options: Any) -> None:
+            if daemon:
+                raise RuntimeError("daemon thread are not supported in this interpreter")
+            super().__init__(daemon=daemon, **options)
+
+    for kind in (threading.Thread, NoDaemons):
+        monkeypatch.setattr(threading, "Thread", kind)
+        thread = make_thread(look, "made")
+        thread.start()
+        thread.join()
+    assert seen == [("made", "nobody", True), ("made", "nobody", False)]
+
+
+# -- hiring and letting go ------------------------------------------------------------------------
+
+
+def test_workers_are_dealt_over_the_lanes() -> None:
+    """In turn; all of them are idle and have no thread, the first one next."""
+    with TokenGateExecutor(5, lanes=2) as executor:
+        crew = executor._crew
+        assert [worker.lane_number for worker in crew.regulars] == [1, 2, 1, 2, 1]
+        assert [worker.number for worker in crew.router.idle] == [5, 4, 3, 2, 1]
+        assert crew.threads == []
+
+
+def test_resizing_keeps_the_lanes_even() -> None:
+    """The fullest lane gives, the emptiest gets, and who left is taken on again with its counters."""
+    with TokenGateExecutor(4, lanes=2) as executor:
+        crew = executor._crew
+        first = executor.submit(int)
+        assert first.result(30) == 0
+        executor.resize(2)
+        assert [lane.regulars for lane in crew.gate.lanes] == [1, 1]
+        assert len(crew.retired) == 2
+        executor.resize(5)
+        assert sorted(lane.regulars for lane in crew.gate.lanes) == [2, 3]
+        assert (len(crew.regulars), crew.retired, crew._hired) == (5, [], 5)
+        assert executor.statistics().completed == 1
+
+
+def test_a_worker_too_many_ends_after_its_call() -> None:
+    """It is none of the regulars at once, and its call is finished."""
+    with TokenGateExecutor(2, lanes=1) as executor:
+        crew = executor._crew
+        first, second = Held(executor), Held(executor)
+        threads = executor._threads
+        executor.resize(1)
+        assert (len(crew.regulars), len(crew.leavers)) == (1, 1)
+        leaver = crew.leavers[0]
+        first.release.set()
+        second.release.set()
+        assert {first.token.result(30), second.token.result(30)} == {t.ident for t in threads}
+        assert leaver.thread is not None
+        leaver.thread.join(30)
+        assert (crew.leavers, crew.retired) == ([], [leaver])
+
+
+def test_is_any_busy(one: TokenGateExecutor) -> None:
+    """A worker is until it is idle; one that asks does not mean itself."""
+    crew = one._crew
+    assert not crew.is_any_busy()
+    held = Held(one)
+    assert crew.is_any_busy()
+    held.release.set()
+    assert not one.submit(crew.is_any_busy).result(30)
+
+
+def test_is_own_worker(one: TokenGateExecutor) -> None:
+    """A thread is one only of its own crew."""
+    crew = one._crew
+    assert not crew.is_own_worker()
+    assert one.submit(crew.is_own_worker).result(30)
+    with TokenGateExecutor(1) as other:
+        assert not other.submit(crew.is_own_worker).result(30)
+
+
+def test_guests_count_what_callers_run() -> None:
+    """A call that its submitter runs is in the statistics; guests are used again, and have no thread."""
+    with TokenGateExecutor(1, max_pending=1, on_full="caller_runs") as executor:
+        held = Held(executor)
+        queued = executor.submit(int)
+        tokens = [executor.submit(pow, 2, number) for number in range(3)]
+        assert [token.result(0) for token in tokens] == [1, 2, 4]
+        crew = executor._crew
+        assert len(crew.guests) == 1
+        assert crew.guests[0].thread is None
+        assert {token.id for token in tokens} == {f"{crew.guests[0].number}-{n}" for n in range(3)}
+        now = executor.statistics()
+        assert (now.completed, now.executing, now.workers) == (3, 1, 1)
+        held.release.set()
+        assert queued.result(30) == 0
+
+
+# -- joining --------------------------------------------------------------------------------------
+
+
+def test_join_waits_for_threads_that_start_meanwhile(one: TokenGateExecutor) -> None:
+    """A spare that a last call needs is joined, too."""
+    spares: list[threading.Thread] = []
+
+    def waits() -> None:
+        go.wait(30)
+        wait([child])
+
+    go = threading.Event()
+    token = one.submit(waits)
+    child = one.submit(lambda: spares.append(threading.current_thread()))
+    one.shutdown(wait=False)
+    go.set()
+    one._crew.join()
+    assert token.done()
+    assert len(spares) == 1
+    assert not any(thread.is_alive() for thread in one._threads | set(spares))
+
+
+def test_a_worker_that_joins_does_not_wait_for_itself(one: TokenGateExecutor) -> None:
+    """It returns, and its thread goes on."""
+    ident = one.submit(lambda: (one._crew.join(), threading.get_ident())[1]).result(30)
+    assert one.submit(threading.get_ident).result(30) == ident
