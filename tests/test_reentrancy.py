@@ -70,6 +70,10 @@ class Ledger:
 needs_fork: Final = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="this system cannot fork: no child to look at"
 )
+needs_steps: Final = pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12),
+    reason="on 3.12 a trace function cannot ask for each step of a frame that has begun",
+)
 needs_timer: Final = pytest.mark.skipif(
     not hasattr(signal, "setitimer"), reason="this system has no setitimer: no signals in time"
 )
@@ -213,6 +217,7 @@ def handle():
 """
 
 
+@needs_steps
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("handler", HANDLERS)
 def test_submit_in_the_midst_of(operation: str, handler: str) -> None:
@@ -220,6 +225,7 @@ def test_submit_in_the_midst_of(operation: str, handler: str) -> None:
     assert interrupt_at_each_step(OPERATIONS[operation], HANDLERS[handler]) == "RIGHT\n"
 
 
+@needs_steps
 @defect("the first submit of a @gated function waits for the gate's lock")
 def test_first_submit_of_a_gated_function_in_the_midst() -> None:
     """A handler may submit a function with options that the executor has not met."""
@@ -582,6 +588,7 @@ right()
 # -- shutdown -------------------------------------------------------------------------------------
 
 
+@needs_steps
 @defect("shutdown(wait=True) does not wait for a worker that a submit has just taken to start it")
 def test_nothing_runs_after_shutdown_has_returned() -> None:
     """A submit that another thread's shutdown overtakes is refused, or run before it returns."""
