@@ -155,7 +155,8 @@ for allocations in range(1, 61):  # the collector comes at each place in submit 
     gc.enable()
     futures.append(pool.submit(pow, 2, 3))
 gc.disable()
-gc.collect()
+while len(futures) < 120:  # while a worker collects, this does nothing
+    gc.collect()
 decide(len(futures) == 120 and all(future.result() == 8 for future in futures))
 """,
     ),

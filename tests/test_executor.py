@@ -157,8 +157,9 @@ def test_submit_in_finaliser_during_submit() -> None:
                 self.me = self
 
             def __del__(self) -> None:
-                executor.submit(int)
+                finalised.append(executor.submit(int))
 
+        finalised: list[Token[int]] = []
         thresholds = gc.get_threshold()
         gc.set_threshold(1, 1, 1)
         try:
@@ -168,7 +169,10 @@ def test_submit_in_finaliser_during_submit() -> None:
                 tokens.append(executor.submit(int))
         finally:
             gc.set_threshold(*thresholds)
-            gc.collect()  # the last of them, while the executor still takes calls
+            # The last of them, while the executor still takes calls. While a worker collects, this
+            # does nothing.
+            while len(finalised) < 300:
+                gc.collect()
         assert [token.result(timeout=20) for token in tokens] == [0] * 300
 
 

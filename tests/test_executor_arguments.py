@@ -312,6 +312,32 @@ def test_history_size(size: int) -> None:
     assert [record.operation for record in executor.history()] == expected
 
 
+def test_max_pending() -> None:
+    """One bound for all weights together, or one for each that is named; by default there is none."""
+    with (
+        TokenGateExecutor(1) as unbounded,
+        TokenGateExecutor(1, max_pending=5) as together,
+        TokenGateExecutor(1, max_pending={None: 3, "heavy": 2}) as apart,
+    ):
+        executors = unbounded, together, apart
+        assert [one.statistics().capacity for one in executors] == [None, 5, 5]
+        held = [Held(one) for one in executors]
+        for one in executors:
+            one.submit(int)
+            one.options(weight="heavy").submit(int)
+            one.options(weight="light").submit(int)
+        assert [one.statistics().pending for one in executors] == [0, 3, 2]
+        for one in held:
+            one.release.set()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin threads")
+def test_pin_lanes() -> None:
+    """It is taken where it can be kept, and calls run as ever."""
+    with TokenGateExecutor(2, pin_lanes=True) as executor:
+        assert executor.submit(pow, 2, 3).result(30) == 8
+
+
 def test_exit_policy_does_nothing_before_the_end() -> None:
     """Both take calls and finish them in `shutdown`."""
     for exit_policy in ("wait", "abandon"):

@@ -230,6 +230,21 @@ def test_out_of_time(one: TokenGateExecutor, buffersize: int | None) -> None:
 
 
 @both_ways
+def test_one_that_is_not_there_in_time_is_cancelled(buffersize: int | None) -> None:
+    """Nobody can ask for it any more, so it need not start."""
+    desk = Desk()
+    given = [(n,) for n in range(2)]
+    past = deadline_after(-5)
+    if buffersize is None:
+        results = eager([desk.submit(one) for one in given], past)
+    else:
+        results = lazy(desk.submit, given, past, buffersize)
+    with pytest.raises(TimeoutError):
+        next(results)
+    assert [token.cancelled() for token in desk.tokens] == [True, True]
+
+
+@both_ways
 def test_what_is_there_comes_after_the_time_is_over(buffersize: int | None) -> None:
     """Results that need no waiting are handed out whatever the time."""
     desk = Desk()

@@ -11,7 +11,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, InvalidStateError, wait
+from concurrent.futures import CancelledError, Future, InvalidStateError, as_completed, wait
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
@@ -22,6 +22,7 @@ import pytest
 
 from tokengate_executor import (
     AffinityPolicy,
+    ForkedError,
     Token,
     TokenGateExecutor,
     TokenKilledError,
@@ -29,6 +30,7 @@ from tokengate_executor import (
     TokenTimeoutError,
     current_token,
 )
+from tokengate_executor.waiting import current_thread, process
 
 HERE = __name__
 
@@ -467,6 +469,44 @@ def test_killed_while_it_runs(one: TokenGateExecutor) -> None:
     assert (token.state, token.cancelled(), token.running()) == (TokenState.KILLED, True, False)
 
 
+class Settling:
+    """A worker whose lending takes so long that the token is settled by the time it waits."""
+
+    number = lane_number = 1
+    started = 0
+    current = None
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def run_in_place(self, token: Token[Any]) -> bool:
+        """Refuse."""
+        self.asked.append(token)
+        return False
+
+    @contextmanager
+    def lending(self, token: Token[Any] | None, timeout: float | None) -> Iterator[None]:
+        """Settle the token."""
+        assert token is not None
+        self.asked.append(timeout)
+        token.set_result(7)
+        yield
+
+
+@pytest.mark.parametrize("timeout", [None, 30])
+def test_a_worker_that_waits_lends_its_place(timeout: float | None) -> None:
+    """It tries to run the call itself, unless there is a timeout; what is settled needs neither."""
+    token: Token[int] = Token()
+    host = Settling()
+    current_thread.host = host
+    try:
+        assert token.result(timeout) == 7
+        assert token.result(timeout) == 7
+    finally:
+        del current_thread.host
+    assert host.asked == ([token, None] if timeout is None else [30])
+
+
 # -- callbacks ------------------------------------------------------------------------------------
 
 
@@ -625,6 +665,14 @@ def test_starting_it_twice(state: TokenState, caplog: pytest.LogCaptureFixture) 
     )
 
 
+def test_an_exception_that_is_none() -> None:
+    """As with the standard library's futures, there is then neither a result nor an exception."""
+    token, future = Token[int](), Future[int]()
+    for one in (token, future):
+        one.set_exception(None)
+        assert (one.exception(), one.result()) == (None, None)
+
+
 def test_starting_it_by_hand() -> None:
     """It works once, and for a cancelled one it says no."""
     token, cancelled = settled_by(TokenState.CREATED), settled_by(TokenState.CANCELLED)
@@ -703,6 +751,71 @@ def test_awaiting_a_cancelled_token(one: TokenGateExecutor, held: Held) -> None:
 
     asyncio.run(main())
     held.release.set()
+
+
+# -- in a forked child ----------------------------------------------------------------------------
+
+
+class LeftBehind:
+    """The profile of a token that was submitted before the fork."""
+
+    weight = None
+    operation = "inherited"
+    weight_index = 0
+    queue_timeout = None
+    log_unread_exceptions = False
+
+    def left_queue(self, *, cancelled: bool) -> None:
+        """Not in a child."""
+        raise AssertionError(cancelled)
+
+    def give_up_place(self) -> None:
+        """Not in a child."""
+        raise AssertionError
+
+    def make_room(self, token: Token[Any]) -> None:
+        """Not in a child."""
+        raise AssertionError(token)
+
+    def left_behind(self, submitted_at: float, host: object) -> bool:
+        """Say yes."""
+        return submitted_at > 0 and host is None
+
+
+def assert_done(token: Token[Any]) -> None:
+    """Ask whether it is done."""
+    assert token.done()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda token: token.exception(),
+        lambda token: token.exception(timeout=0),
+        assert_done,
+        lambda token: token.cancel(),
+        lambda token: token.id,
+        lambda token: wait([token]).done.pop(),
+        lambda token: next(as_completed([token])),
+        lambda token: token.add_done_callback(lambda it: it.result),
+    ],
+    ids=["wait", "try", "done", "cancel", "id", "futures.wait", "as_completed", "callback"],
+)
+def test_left_over_from_before_a_fork(
+    ask: Callable[[Token[Any]], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever one asks, it fails instead of keeping one waiting; its old callbacks are not run."""
+    token: Token[int] = Token(int, (), None, None, LeftBehind())
+    seen: list[object] = []
+    token.add_done_callback(seen.append)
+    monkeypatch.setattr(process, "is_forked", True)
+    ask(token)
+    error = token.exception(0)
+    assert isinstance(error, ForkedError)
+    ask(token)
+    assert token.exception(0) is error
+    assert (token.state, token.done(), token.cancelled()) == (TokenState.FAILED, True, False)
+    assert seen == []
 
 
 # -- what it keeps --------------------------------------------------------------------------------

@@ -124,6 +124,7 @@ def test_claim_in_queue_leaves_a_shell() -> None:
     assert claim_in_queue(token)
     assert notes.told == [("left", False)]
     assert notes.phase_when_told is TokenState.WAITING
+    assert claim_in_queue(waiting()), "one that is in no executor's queue has nobody to tell"
 
 
 def test_a_claim_by_who_took_it_out_leaves_none() -> None:

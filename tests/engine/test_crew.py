@@ -5,13 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
+from concurrent.futures.thread import BrokenThreadPool
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from tokengate_executor import AffinityPolicy, DeadlockError, Token, TokenGateExecutor, TokenState
+from tokengate_executor import (
+    AffinityPolicy,
+    DeadlockError,
+    ForkedError,
+    GateFullError,
+    Token,
+    TokenGateExecutor,
+    TokenState,
+    current_token,
+)
 from tokengate_executor.engine.crew import Crew, make_thread
+from tokengate_executor.engine.gate import AFTER_SHUTDOWN
 from tokengate_executor.engine.workers import Worker
 from tokengate_executor.waiting import current_thread
 
@@ -169,6 +180,66 @@ def test_many_waits_make_few_workers(one: TokenGateExecutor) -> None:
     assert one.statistics().completed == 101
 
 
+def test_a_spare_that_somebody_rouses_at_once_is_not_roused_twice(
+    one: TokenGateExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A submitter may take it off the list between its listing and the look for something to do."""
+    idle = one._crew.router.idle
+    roused: list[Worker] = []
+
+    def take_it(_: object) -> bool:
+        roused.append(idle.pop())
+        return True
+
+    def waits() -> list[Worker]:
+        with monkeypatch.context() as patch:
+            patch.setattr(one._gate, "has_work", take_it)
+            with this_worker().lending(None, None):
+                threads = one._crew.threads
+        assert len(threads) == 1, "it has no thread: whoever took it is to start that"
+        (spare,) = roused
+        idle.append(spare)
+        return [spare]
+
+    assert one.submit(waits).result(30) == one._crew.spares
+
+
+def test_one_that_is_not_to_leave_stays(one: TokenGateExecutor) -> None:
+    """A spare that was asked to leave, and is needed again before it has, is told so."""
+    crew = one._crew
+
+    def look() -> tuple[bool, bool]:
+        with this_worker().lending(None, None):
+            (spare,) = crew.spares
+            stays = crew.may_leave(spare)
+            crew.router.idle.remove(spare)
+            spare.leaving = True
+            leaves = crew.may_leave(spare)
+            spare.leaving = False
+            crew._free_spares.remove(spare)
+            crew.router.idle.insert(0, spare)
+        return stays, leaves
+
+    assert one.submit(look).result(30) == (False, True)
+
+
+def test_one_that_leaves_passes_on_what_it_was_roused_for(
+    one: TokenGateExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are roused for what waits, and who waits for all to be done is told."""
+    crew = one._crew
+    told: list[str] = []
+    monkeypatch.setattr(crew.gate, "tell_watchers", lambda: told.append("watchers"))
+    monkeypatch.setattr(crew.gate, "rouse_for_the_rest", lambda: told.append("others"))
+    worker = crew.regulars[0]
+    assert not crew.may_leave(worker)
+    assert told == []
+    worker.leaving = True
+    crew.leavers.append(worker)
+    assert crew.may_leave(worker)
+    assert told == ["watchers", "others"]
+
+
 # -- waits that are refused -----------------------------------------------------------------------
 
 
@@ -274,6 +345,66 @@ def test_a_ring_with_a_timeout_is_not_refused(one: TokenGateExecutor) -> None:
             token.result(timeout=0.01)
 
     one.submit(waits).result(30)
+
+
+def test_a_wait_for_ones_own_key_is_refused(one: TokenGateExecutor) -> None:
+    """A call cannot wait for one that waits for the key that it has; for another key it can."""
+    mine, other = one.options(key="mine"), one.options(key="other")
+
+    def waits() -> str:
+        assert other.submit(int).result() == 0
+        with pytest.raises(DeadlockError) as caught:
+            mine.submit(int).result()
+        return str(caught.value)
+
+    assert "a key or permit" in mine.submit(waits).result(30)
+
+
+def test_a_wait_for_ones_own_permit_is_refused() -> None:
+    """A call that has the only permit cannot wait for another that needs it."""
+    with TokenGateExecutor(1, limits={"one": 1}) as executor:
+        limited = executor.options(limits=("one",))
+        children: list[Token[int]] = []
+
+        def waits() -> str:
+            children.append(limited.submit(int))
+            with pytest.raises(DeadlockError) as caught:
+                children[0].result()
+            return str(caught.value)
+
+        assert "a key or permit" in limited.submit(waits).result(30)
+        assert children[0].result(30) == 0
+
+
+def test_a_wait_for_a_permit_that_comes_back_is_not() -> None:
+    """If one of those that have a permit does not wait for this call, it is waited for."""
+    with TokenGateExecutor(3, lanes=1, limits={"two": 2}) as executor:
+        limited = executor.options(limits=("two",))
+        held = Held(limited)
+        submitted = threading.Event()
+
+        def waits() -> int:
+            child = limited.submit(pow, 2, 3)
+            submitted.set()
+            return child.result()
+
+        token = limited.submit(waits)
+        assert submitted.wait(30)
+        held.release.set()
+        assert token.result(30) == 8
+
+
+def test_a_wait_for_others_is_no_ring(one: TokenGateExecutor) -> None:
+    """Another executor's token, nobody's, and one that is settled meanwhile end by themselves."""
+    with TokenGateExecutor(1) as other:
+
+        def waits() -> list[int]:
+            bare: Token[int] = Token()
+            other.submit(bare.set_result, 5)
+            running = other.submit(bare.result)
+            return [bare.result(), running.result(), other.submit(int).result()]
+
+        assert one.submit(waits).result(30) == [5, 5, 0]
 
 
 # -- threads that cannot be had -------------------------------------------------------------------
@@ -496,6 +627,126 @@ def test_guests_count_what_callers_run() -> None:
         assert queued.result(30) == 0
 
 
+def test_a_worker_that_submits_to_its_full_executor_is_no_guest() -> None:
+    """It runs the call itself, inside the one that it runs, and counts it as its own."""
+    with TokenGateExecutor(1, max_pending=1, on_full="caller_runs") as executor:
+
+        def fills() -> tuple[list[int], list[Token[Any]]]:
+            tokens = [executor.submit(threading.get_ident) for _ in range(3)]
+            return [threading.get_ident(), *(token.result(0) for token in tokens[1:])], tokens
+
+        idents, tokens = executor.submit(fills).result(30)
+        assert len(set(idents)) == 1
+        assert tokens[0].result(30) == idents[0]
+        assert executor._crew.guests == []
+
+
+def test_what_may_not_start_is_run_by_no_caller() -> None:
+    """While something is paused the submitter is refused instead, and leaves no trace."""
+    with TokenGateExecutor(1, max_pending=1, on_full="caller_runs") as executor:
+        executor.pause()
+        queued = executor.submit(int)
+        ran: list[int] = []
+        with pytest.raises(GateFullError):
+            executor.submit(ran.append, 1)
+        assert executor._crew.guests[0].current is None
+        assert current_token() is None
+        executor.resume()
+        assert (queued.result(30), ran) == (0, [])
+
+
+def test_an_interrupt_in_a_call_that_its_caller_runs_is_the_callers() -> None:
+    """It was meant for that thread; other exceptions are the token's alone."""
+
+    def throw(kind: type[BaseException]) -> None:
+        raise kind
+
+    with TokenGateExecutor(1, max_pending=1, on_full="caller_runs") as executor:
+        held = Held(executor)
+        executor.submit(int)
+        assert isinstance(executor.submit(throw, SystemExit).exception(0), SystemExit)
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(throw, KeyboardInterrupt)
+        assert current_token() is None
+        assert executor.statistics().failed == 2
+        held.release.set()
+
+
+def test_a_drain_waits_for_what_a_caller_runs() -> None:
+    """It is told when that ends."""
+    with TokenGateExecutor(1, max_pending=1, on_full="caller_runs") as executor:
+        held = Held(executor)
+        executor.submit(int)
+        reports: list[bool] = []
+
+        def drain() -> None:
+            reports.append(executor.drain().is_complete)
+
+        def stay() -> None:
+            drainer.start()
+            while not executor.statistics().is_draining:
+                pass
+            held.release.set()
+
+        drainer = threading.Thread(target=drain)
+        executor.submit(stay)
+        drainer.join(30)
+        assert reports == [True]
+        executor.resume()
+
+
+# -- ending ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["cancel", "break"])
+def test_ending_what_waits(
+    end: str, one: TokenGateExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everything that waits is settled, once, also what a callback of another one settles first."""
+    crew = one._crew
+    held = Held(one)
+    tokens = [one.submit(int) for _ in range(4)]
+    tokens.append(one.options(key="k").submit(int))
+    tokens[0].add_done_callback(lambda _: tokens[2].cancel())
+    if end == "cancel":
+        one._gate.close(AFTER_SHUTDOWN)
+        crew.cancel_waiting()
+    else:
+        crew.break_down()
+    kinds = [type(token.exception(0)) for token in tokens if not token.cancelled()]
+    assert kinds == ([] if end == "cancel" else [BrokenThreadPool] * 4)
+    assert all(token.done() for token in tokens)
+    held.release.set()
+    one.shutdown()
+    now = one.statistics()
+    assert (now.submitted, now.waiting, now.completed) == (6, 0, 1)
+    assert (now.cancelled, now.failed) == ((5, 0) if end == "cancel" else (1, 4))
+    assert caplog.records == []
+
+
+def test_beginning_again() -> None:
+    """As in a forked child: what waited has failed, and all workers are new and without threads."""
+    with TokenGateExecutor(2, lanes=2, limits={"one": 1}) as executor:
+        crew, gate = executor._crew, executor._gate
+        gate.idle.clear()  # so that nobody is roused
+        queued = [executor.submit(int), executor.options(weight="heavy").submit(int)]
+        gate.lanes[0].mailbox.append(gate.routes[None].backlog.popleft())
+        crew.begin_again()
+        governed = executor.options(limits=("one",))
+        gate.idle.clear()
+        queued.append(governed.submit(int))
+        executor.statistics()  # it is sorted in
+        before = set(crew.regulars)
+        crew._lock.acquire()
+        crew.begin_again()
+        assert [type(token.exception(0)) for token in queued] == [ForkedError] * 3
+        assert before.isdisjoint(crew.regulars)
+        assert set(crew.router.idle) == set(crew.regulars)
+        assert crew.generation == 2
+        assert governed.submit(pow, 2, 3).result(30) == 8
+        assert executor.statistics().submitted == 1
+
+
 # -- joining --------------------------------------------------------------------------------------
 
 
@@ -516,6 +767,16 @@ def test_join_waits_for_threads_that_start_meanwhile(one: TokenGateExecutor) -> 
     assert token.done()
     assert len(spares) == 1
     assert not any(thread.is_alive() for thread in one._threads | set(spares))
+
+
+def test_join_waits_for_the_timers(one: TokenGateExecutor) -> None:
+    """Their thread ends with the others."""
+    assert one.options(queue_timeout=30).submit(int).result(30) == 0
+    timers = one._gate.timers.thread
+    assert timers is not None
+    assert timers.is_alive()
+    one.shutdown()
+    assert not timers.is_alive()
 
 
 def test_a_worker_that_joins_does_not_wait_for_itself(one: TokenGateExecutor) -> None:

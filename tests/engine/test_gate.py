@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tokengate_executor import AffinityPolicy, TaskOptions, Token, TokenState
+from tokengate_executor.engine.bounds import Bound
 from tokengate_executor.engine.crew import make_thread
 from tokengate_executor.engine.gate import (
     AFTER_DRAIN,
@@ -87,6 +90,18 @@ class Machine:
             )
             for weight, route in self.gate.routes.items()
         }
+
+    def fake_timers(self) -> list[tuple[float, Callable[[], object], Callable[[], bool]]]:
+        """Return a list to which timers that are set come from here on."""
+        timers: list[tuple[float, Callable[[], object], Callable[[], bool]]] = []
+
+        def note(
+            when: float, action: Callable[[], object], is_moot: Callable[[], bool] = bool
+        ) -> None:
+            timers.append((when, action, is_moot))
+
+        self.gate.timers.set = note  # type: ignore[method-assign]
+        return timers
 
     def token(self, weight: Weight | None = None) -> Token[Any]:
         """Make a token that is not admitted."""
@@ -207,14 +222,33 @@ def test_the_first_reason_stays() -> None:
     assert str(machine.gate.refusal()) == AFTER_EXIT[1]
 
 
-def test_closing_rouses_the_idle() -> None:
-    """They are to see that nothing comes any more; vacancies have no thread to wake."""
+@pytest.mark.parametrize("governed", [False, True])
+def test_closing_rouses_the_idle(governed: bool) -> None:
+    """They are to see that nothing comes any more; vacancies have no thread to wake, timers end."""
     machine = Machine(2)
+    if governed:
+        machine.gate.govern(for_good=True)
+    closed: list[None] = []
+    machine.gate.timers.close = lambda: closed.append(None)  # type: ignore[method-assign]
     first, second = machine.workers
     second.thread = None
     machine.router.idle[:] = [second, first]
     machine.gate.close(AFTER_SHUTDOWN)
     assert (first.roused_for, second.roused_for, machine.router.idle) == ([None], [], [])
+    assert closed == [None]
+
+
+def test_a_closed_gate_with_something_left_rouses_the_idle_when_that_is_taken() -> None:
+    """Under a governor whoever takes the last token tells the others that nothing comes any more."""
+    machine = Machine(2)
+    machine.gate.govern(for_good=True)
+    tokens = [machine.admit(), machine.admit()]
+    second = machine.workers[1]
+    machine.gate.close(AFTER_SHUTDOWN)
+    assert machine.take() is tokens[0]
+    machine.router.idle[:] = [second]
+    assert machine.take() is tokens[1]
+    assert second.roused_for == [None]
 
 
 def test_no_thread_for_the_only_worker() -> None:
@@ -234,6 +268,44 @@ def test_no_thread_for_the_only_worker() -> None:
     assert token.exception(0) is error
     assert machine.unserved == [error]
     assert machine.gate.waiting == 0
+
+
+def test_no_thread_was_needed_after_all() -> None:
+    """If somebody has the token by the time no thread can be had, its submitter is not told."""
+    machine = Machine(1)
+    machine.router.idle[:] = machine.workers
+
+    def take_and_refuse() -> None:
+        assert machine.take() is not None
+        raise RuntimeError("can't start new thread")
+
+    machine.workers[0].when_roused = take_and_refuse
+    assert machine.admit().running()
+    assert len(machine.unserved) == 1
+
+
+def test_here_is_room_for_all() -> None:
+    """A gate without bounds gives each a place, and lists nobody."""
+    machine = Machine(1)
+    route = machine.gate.routes[None]
+    waiter: Any = None
+    assert machine.gate.enter_or_list(route, waiter, again=False)
+    token = machine.token()
+    machine.gate.admit_entered(token, route)
+    assert machine.take() is token
+
+
+def test_closing_wakes_who_waits_for_room() -> None:
+    """They are to see that there is nothing to wait for."""
+    machine = Machine(1)
+    bound = Bound(1)
+    machine.gate.bounds = (bound,)
+    assert bound.try_enter()
+    lock = threading.Lock()
+    lock.acquire()
+    bound.enter_or_list(lock, again=False)
+    machine.gate.close(AFTER_SHUTDOWN)
+    assert not lock.locked()
 
 
 # -- out ------------------------------------------------------------------------------------------
@@ -365,6 +437,21 @@ def test_who_leaves_tokens_behind_rouses_another() -> None:
     assert first.roused_for == []
 
 
+def test_somebody_is_roused_for_each_queue_with_something_left() -> None:
+    """For the gate's, and for a mailbox that another lane may take from."""
+    machine = Machine(2, sharers=1)
+    for _ in range(3):
+        machine.admit()
+    assert machine.take(1) is not None
+    machine.router.idle[:] = machine.workers
+    machine.gate.rouse_for_the_rest()
+    assert machine.router.idle == []
+    machine.gate.routes[None].backlog.clear()
+    machine.router.idle[:] = machine.workers
+    machine.gate.rouse_for_the_rest()
+    assert len(machine.router.idle) == 1
+
+
 def test_has_work() -> None:
     """Nothing, then the gate's, then a mailbox's, then nothing again."""
     machine = Machine(2, sharers=1)
@@ -379,6 +466,36 @@ def test_has_work() -> None:
     machine.take(2)
     seen.append(machine.gate.has_work(lane))
     assert seen == [False, True, False]
+
+
+class Emptied(deque[Token[Any]]):
+    """A mailbox that somebody else empties just before one takes from it."""
+
+    def popleft(self) -> Token[Any]:
+        """Find nothing any more."""
+        self.clear()
+        return super().popleft()
+
+
+def test_somebody_else_is_quicker() -> None:
+    """A mailbox that has something, and then has not, is passed over, its own lane's and another's."""
+    for lane in (1, 2):
+        machine = Machine(2, sharers=1)
+        tokens = [machine.admit() for _ in range(3)]
+        assert machine.take(1) is tokens[0]
+        assert machine.take(1) is tokens[1]
+        other = machine.gate.lanes[0]
+        other.mailbox = Emptied([machine.token()])
+        machine.gate.routes[None].backlog.clear()
+        assert machine.take(lane) is None
+        assert machine.gate.lanes[1].stolen == 0
+
+
+def test_one_that_drains_is_not_alone_either() -> None:
+    """It takes what it gets."""
+    machine = Machine(1)
+    token = machine.admit()
+    assert machine.gate.drain([Emptied([machine.token()]), *machine.gate.queues()]) == [token]
 
 
 # -- tokens that stopped waiting ------------------------------------------------------------------
@@ -400,12 +517,15 @@ def test_cancelled_ones_are_passed_over(sharers: int) -> None:
 
 
 def test_claimed_ones_are_shells_too() -> None:
-    """One that was begun or failed in the queue is passed over, and is not counted as cancelled."""
-    machine = Machine(1)
-    started, failed, last = machine.admit(), machine.admit(), machine.admit()
+    """One that was begun or failed in a queue is passed over, and is not counted as cancelled."""
+    machine = Machine(1, sharers=1, mailbox_size=1)
+    first, admitted, started, failed, last = (machine.admit() for _ in range(5))
+    assert machine.take() is first
+    assert admitted.state is TokenState.ADMITTED
+    assert admitted.set_running_or_notify_cancel()
     assert started.set_running_or_notify_cancel()
     failed.set_exception(ValueError())
-    assert (machine.gate.waiting, len(machine.gate.shells)) == (1, 2)
+    assert (machine.gate.waiting, len(machine.gate.shells)) == (1, 3)
     assert machine.take_all() == [last]
     shells = machine.gate.shells
     assert (len(shells), shells.cancelled_and_gone, machine.workers[0].cancelled) == (0, 0, 0)
@@ -541,18 +661,18 @@ def test_options_are_governed_for_good() -> None:
 
 
 class Interrupting:
-    """A token's lock; when it is first asked for, something happens before it is had."""
+    """A lock; when it is first asked for, something happens before it is had."""
 
     def __init__(self, event: Callable[[], object]) -> None:
         self.lock = threading.Lock()
         self.event: Callable[[], object] | None = event
 
-    def acquire(self) -> bool:
+    def acquire(self, *, blocking: bool = True) -> bool:
         """Let it happen, then lock."""
         event, self.event = self.event, None
         if event is not None:
             event()
-        return self.lock.acquire()
+        return self.lock.acquire(blocking=blocking)
 
     def release(self) -> None:
         """Unlock."""
@@ -639,11 +759,189 @@ def test_whoever_posts_never_waits() -> None:
     assert machine.take() is tokens[1]
 
 
+def test_whoever_takes_does_what_was_posted_before() -> None:
+    """And rouses another for what that has made ready."""
+    machine = Machine(2)
+    machine.gate.govern(for_good=True)
+    profile = Profile(
+        machine.gate,
+        machine.gate.routes[None],
+        TaskOptions(key="k"),
+        (),
+        log_unread_exceptions=False,
+    )
+    first, second = (Token[Any](int, (), None, None, profile) for _ in range(2))
+    for token in (first, second):
+        machine.gate.admit(token, profile.route)
+    assert machine.take() is first
+    machine.gate.posts.append((first, True))  # by somebody who found the lock taken
+    machine.router.idle[:] = [machine.workers[1]]
+    assert machine.take() is second
+    assert not machine.gate.posts
+    assert machine.workers[1].roused_for == [profile.route]
+
+
 def test_posts_without_a_governor_are_dropped() -> None:
     """There is nobody whom they concern."""
     machine = Machine(1)
     machine.gate.post(machine.token(), held=True)
     assert not machine.gate.posts
+
+
+def test_a_worker_on_its_way_to_the_gate_meets_a_pause() -> None:
+    """It has looked, and finds a governor once it has the lock: it asks that."""
+    machine = Machine(1)
+    token = machine.admit()
+
+    def pause() -> None:
+        with machine.gate.steering() as governor:
+            governor.is_paused = True
+
+    machine.gate.lock = Interrupting(pause)  # type: ignore[assignment]
+    assert machine.take() is None
+    assert token.state is TokenState.WAITING
+
+
+def test_a_worker_on_its_way_to_the_governor_meets_the_end_of_the_pause() -> None:
+    """It finds none once it has the lock, and looks at the queues when it asks again."""
+    machine = Machine(1)
+    token = machine.admit()
+    with machine.gate.steering() as governor:
+        governor.is_paused = True
+
+    def resume() -> None:
+        with machine.gate.steering() as governor:
+            governor.is_paused = False
+
+    machine.gate.lock = Interrupting(resume)  # type: ignore[assignment]
+    assert machine.take() is None
+    assert machine.take() is token
+    machine.admit()
+    with machine.gate.steering() as governor:
+        governor.is_paused = True
+    machine.gate.lock = Interrupting(resume)  # type: ignore[assignment]
+    assert machine.gate.has_work(machine.gate.lanes[0])
+
+
+def test_a_governed_queue_is_looked_at_as_any() -> None:
+    """How many wait, which, since when, and whether there is something for a lane."""
+    machine = Machine(2)
+    machine.gate.govern(for_good=True)
+    machine.gate.govern(for_good=True)
+    heavy, light = machine.admit("heavy"), machine.admit("light")
+    first, second = machine.gate.lanes
+    assert machine.gate.waiting == 2
+    assert set(machine.gate.waiting_tokens()) == {heavy, light}
+    assert machine.gate.facts().oldest == heavy.submitted_at
+    assert machine.take(1) is heavy
+    assert [machine.gate.has_work(lane) for lane in (first, second)] == [False, True]
+    assert machine.gate.is_left_for(first), "by the governor any lane may get it, for all it knows"
+    assert machine.take(1) is None
+    assert machine.gate.take_this(light)
+    assert not machine.gate.take_this(light)
+    assert not machine.gate.is_left_for(second)
+
+
+def test_many_cancelled_are_dropped_from_a_governor() -> None:
+    """However many come and are cancelled, it keeps few of them."""
+    machine = Machine(1)
+    machine.gate.govern(for_good=True)
+    kept = [machine.admit() for _ in range(3)]
+    governor = machine.gate.governor
+    assert governor is not None
+    for _ in range(500):
+        token = machine.admit()
+        machine.gate.catch_up()
+        assert token.cancel()
+        assert machine.gate.waiting == 3
+        assert governor.size + len(machine.gate.routes[None].backlog) < 3 + 128
+    machine.router.idle[:] = machine.workers
+    machine.gate.rouse_for_the_rest()
+    assert machine.router.idle == []
+    assert machine.take_all() == kept
+
+
+def test_what_a_governor_does_at_a_moment_is_done_with_the_lock() -> None:
+    """Its timers are those of the gate."""
+    machine = Machine(1)
+    timers = machine.fake_timers()
+    seen: list[bool] = []
+    machine.gate._call_at(7.0, lambda: seen.append(machine.gate.lock.locked()))
+    ((when, action, _),) = timers
+    assert (when, seen) == (7.0, [])
+    action()
+    assert (seen, machine.gate.lock.locked()) == ([True], False)
+
+
+def test_nobody_can_be_roused_for_what_is_left() -> None:
+    """If there is no thread for it, those who wait for one are failed, and nobody here is told."""
+    machine = Machine(1)
+    error = RuntimeError("can't start new thread")
+
+    def refuse() -> None:
+        raise error
+
+    machine.workers[0].when_roused = refuse
+    machine.admit()
+    machine.router.idle[:] = machine.workers
+    machine.gate.rouse_for_the_rest()
+    assert machine.unserved == [error]
+
+
+# -- time -----------------------------------------------------------------------------------------
+
+
+def timed(machine: Machine) -> Token[Any]:
+    """Admit a token that is to start within five seconds."""
+    profile = Profile(
+        machine.gate,
+        machine.gate.routes[None],
+        TaskOptions(queue_timeout=5),
+        (),
+        log_unread_exceptions=False,
+    )
+    token: Token[Any] = Token(int, (), None, None, profile)
+    profile.admit(token, profile.route)
+    return token
+
+
+def test_one_that_does_not_start_in_time() -> None:
+    """At that moment it is over, and is counted; before it is no matter of timers."""
+    machine = Machine(1)
+    timers = machine.fake_timers()
+    token = timed(machine)
+    ((when, end, is_moot),) = timers
+    assert when == token.submitted_at + 5
+    assert not is_moot()
+    end()
+    assert (token.state, machine.gate.timed_out) == (TokenState.TIMEOUT, 1)
+    assert is_moot()
+    assert machine.take() is None
+
+
+def test_one_that_starts_in_time() -> None:
+    """Then the moment passes without effect."""
+    machine = Machine(1)
+    timers = machine.fake_timers()
+    token = timed(machine)
+    assert machine.take() is token
+    ((_, end, is_moot),) = timers
+    assert is_moot()
+    end()
+    assert (token.running(), machine.gate.timed_out) == (True, 0)
+
+
+def test_a_timer_keeps_no_token() -> None:
+    """One that is gone needs no end."""
+    machine = Machine(1)
+    timers = machine.fake_timers()
+    gone = weakref.ref(timed(machine))
+    machine.gate.renew()
+    assert gone() is None
+    ((_, end, is_moot),) = timers
+    assert is_moot()
+    end()
+    assert machine.gate.timed_out == 0
 
 
 # -- for who waits for a token, and for statistics ------------------------------------------------
@@ -658,6 +956,29 @@ def test_take_this() -> None:
     assert not machine.gate.take_this(tokens[1])
     assert machine.gate.waiting == 2
     assert machine.take_all() == [tokens[0], tokens[2]]
+
+
+def test_obstacles() -> None:
+    """Who is before a token in its line; without a governor there are no lines."""
+    machine = Machine(1)
+    machine.gate.catch_up()
+    assert machine.gate.obstacles_of(machine.admit()) == (None, [])
+    assert machine.take() is not None
+    machine.gate.govern(for_good=True)
+    profile = Profile(
+        machine.gate,
+        machine.gate.routes[None],
+        TaskOptions(key="k"),
+        (),
+        log_unread_exceptions=False,
+    )
+    first, second = (Token[Any](int, (), None, None, profile) for _ in range(2))
+    for token in (first, second):
+        machine.gate.admit(token, profile.route)
+    machine.gate.catch_up()
+    assert machine.gate.routes[None].backlog == deque()
+    assert machine.gate.obstacles_of(first) == (None, [])
+    assert machine.gate.obstacles_of(second) == (first, [])
 
 
 def test_facts() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
 
 import pytest
 
@@ -138,21 +137,3 @@ def test_cpus_that_this_process_may_not_use(monkeypatch: pytest.MonkeyPatch) -> 
     assert str(caught.value) == (
         "pin_lanes must be False here: this process may not use the CPUs [4, 5], not True"
     )
-
-
-def test_a_system_that_refuses_a_thread(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The thread says so in the log, and works all the same."""
-
-    def refuse(*_: Any) -> None:
-        raise OSError(22, "Invalid argument")
-
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(1024)), raising=False)
-    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
-    with TokenGateExecutor(1, "pinned", pin_lanes=True) as executor:
-        assert executor.submit(pow, 2, 3).result(30) == 8
-        cpus = executor.statistics().lanes[0].cpus
-    (record,) = caplog.records
-    assert record.name == "tokengate_executor"
-    assert record.getMessage() == f"cannot pin pinned_0 to CPUs {cpus}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tokengate_executor import AffinityPolicy, Token, TokenGateExecutor
+from tokengate_executor.engine.lanes import Lane
 from tokengate_executor.engine.workers import Worker
 
 
@@ -88,6 +90,84 @@ def test_a_failed_initializer_ends_the_thread(caplog: pytest.LogCaptureFixture) 
     assert not worker.thread.is_alive()
     assert (worker.started, executor._broken) == (0, executor._gate.refusal().args[0])
     assert [record.name for record in caplog.records] == ["concurrent.futures"]
+
+
+def test_a_system_that_refuses_a_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The thread says so in the log, and works all the same."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(1024)), raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
+    with TokenGateExecutor(1, "pinned", pin_lanes=True) as executor:
+        assert executor.submit(pow, 2, 3).result(30) == 8
+        cpus = executor.statistics().lanes[0].cpus
+    (record,) = caplog.records
+    assert record.name == "tokengate_executor"
+    assert record.getMessage() == f"cannot pin pinned_0 to CPUs {cpus}"
+
+
+def test_a_thread_is_pinned_before_it_is_prepared() -> None:
+    """An initializer runs on the CPUs of its lane already."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system cannot pin threads to CPUs")
+    seen: list[set[int]] = []
+
+    def prepare() -> None:
+        seen.append(os.sched_getaffinity(0))
+
+    with TokenGateExecutor(1, initializer=prepare, pin_lanes=True) as executor:
+        assert executor.submit(int).result(30) == 0
+        assert seen == [set(executor.statistics().lanes[0].cpus)]
+
+
+def test_one_that_is_roused_before_it_sleeps(
+    one: TokenGateExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody takes it off the list as it has its last look: it uses the wake-up up, and goes on."""
+    worker, gate, idle = worker_of(one), one._gate, one._crew.router.idle
+    has_work = gate.has_work
+    roused: list[object] = []
+
+    def rouse(lane: Lane) -> bool:
+        if not roused and worker in idle:
+            idle.remove(worker)
+            worker.rouse()
+            roused.append(worker)
+            return True
+        return has_work(lane)
+
+    monkeypatch.setattr(gate, "has_work", rouse)
+    assert one.submit(pow, 2, 3).result(30) == 8
+    assert one.submit(pow, 2, 4).result(30) == 16
+    one.shutdown()
+    assert roused == [worker]
+    assert not worker._wake.acquire(blocking=False), "each wake-up is used up once"
+
+
+def test_one_that_is_to_leave_ends_after_its_call() -> None:
+    """What it runs is finished, and what waits is for those who stay."""
+    with TokenGateExecutor(2, lanes=1) as executor:
+        barrier = threading.Barrier(3)
+        release = threading.Event()
+
+        def stay() -> threading.Thread:
+            barrier.wait(30)
+            release.wait(30)
+            return threading.current_thread()
+
+        tokens = [executor.submit(stay) for _ in range(2)]
+        barrier.wait(30)
+        executor.resize(1)
+        leaver = executor._crew.leavers[0].thread
+        release.set()
+        threads = {token.result(30) for token in tokens}
+        assert leaver in threads
+        leaver.join(30)
+        assert executor.submit(threading.current_thread).result(30) in threads - {leaver}
 
 
 # -- running in place -----------------------------------------------------------------------------
@@ -214,8 +294,9 @@ def test_a_callback_that_waits_has_it_run_elsewhere(one: TokenGateExecutor) -> N
 class Wake:
     """A worker's wake lock: with a timeout nobody wakes it, without one it is woken at once."""
 
-    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
-        self.meanwhile = meanwhile
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.wakes_in_time = False
         self.asked: list[object] = []
 
     def acquire(self, timeout: float | None = None) -> bool:
@@ -223,7 +304,7 @@ class Wake:
         self.asked.append(timeout)
         if timeout is not None:
             self.meanwhile()
-        return timeout is None
+        return timeout is None or self.wakes_in_time
 
     def release(self) -> None:
         """Wake it: nobody sleeps here."""
@@ -261,6 +342,25 @@ def test_nobody_comes(sleeper: Sleeper) -> None:
     assert not sleeper.worker._sleep()
     assert sleeper.wake.asked == [7.5]
     assert (sleeper.worker.thread, sleeper.idle) == (None, [sleeper.worker])
+
+
+def test_somebody_comes_in_time(sleeper: Sleeper) -> None:
+    """It goes on, and whoever roused it took it off the list."""
+    sleeper.wake.wakes_in_time = True
+    sleeper.wake.meanwhile = sleeper.idle.clear
+    assert sleeper.worker._sleep()
+    assert sleeper.worker.thread is sleeper.thread
+
+
+def test_its_thread_ends_and_the_next_call_starts_another() -> None:
+    """With no time at all it ends as soon as there is nothing to do."""
+    with TokenGateExecutor(1, keep_alive=0) as executor:
+        first = executor.submit(threading.current_thread).result(30)
+        first.join(30)
+        assert executor._threads == set()
+        second = executor.submit(threading.current_thread).result(30)
+        assert second is not first
+        assert first.name == second.name
 
 
 def test_somebody_rouses_it_as_the_time_is_over(sleeper: Sleeper) -> None:
