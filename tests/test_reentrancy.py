@@ -565,7 +565,6 @@ for token in inherited:
 
 
 @needs_fork
-@defect("the lock of early ids is the process's, may be held at the fork, and is not renewed")
 def test_ids_in_forked_children() -> None:
     """A child's token has an id, even if the parent's threads were asking for some at the fork."""
     script = """

@@ -54,8 +54,6 @@ _KILLED: Final = TokenState.KILLED
 _TIMEOUT: Final = TokenState.TIMEOUT
 
 _early_ids: Final = count(1)
-# Guards _early_ids: itertools.count does not promise to be atomic without the GIL.
-_early_ids_lock: Final = allocate_lock()
 
 
 class Token(Future[T]):
@@ -149,7 +147,7 @@ class Token(Future[T]):
             if self._id is None:
                 host: Host | None = getattr(self, "_host", None)
                 if host is None:
-                    with _early_ids_lock:
+                    with process.early_ids_lock:
                         self._id = f"0-{next(_early_ids)}"
                 else:
                     self._id = f"{host.number}-{self._serial}"

@@ -8,6 +8,7 @@ there, and runs the token in place or has a spare worker lent for as long as it 
 from __future__ import annotations
 
 import threading
+from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED
 from typing import TYPE_CHECKING, Any, Final
@@ -53,6 +54,15 @@ class _Process:
 
     is_forked = False
     """Whether it came by ``fork`` from one that had executors, and may hold tokens of theirs."""
+
+    def __init__(self) -> None:
+        self.renew_locks()
+
+    def renew_locks(self) -> None:
+        """At first, and in a forked child: threads that do not exist there may hold the old ones."""
+        # Guards the numbering of tokens that are asked for their id before they start:
+        # itertools.count does not promise to be atomic without the GIL.
+        self.early_ids_lock = allocate_lock()
 
 
 process: Final = _Process()

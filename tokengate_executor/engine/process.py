@@ -59,6 +59,7 @@ def _log_abandoned(crew: Crew) -> None:
 
 def _begin_again() -> None:
     process.is_forked = True
+    process.renew_locks()
     for crew in list(_crews):
         crew.begin_again()
 
