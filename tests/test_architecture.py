@@ -18,6 +18,7 @@ FLOORS = {
     "token": 2,
     "mapping": 2,
     "engine": 3,
+    "guard": 3,
     "observe": 3,
     "following": 2,
     "aio": 4,
@@ -26,6 +27,7 @@ FLOORS = {
     "decorators": 5,
     "demos": 6,
     "cli": 6,
+    "quarantine_cli": 6,
     "__main__": 6,
 }
 

@@ -18,10 +18,17 @@ from tokengate_executor.errors import (
     ForkedError,
     GateFullError,
     InvalidOptionError,
+    NotReplayableError,
+    OperationBlockedError,
+    QuarantineFileError,
+    QuarantineFullError,
+    QuarantineStateError,
     TokenGateError,
     TokenKilledError,
+    TokenQuarantinedError,
     TokenTimeoutError,
     UnknownOptionError,
+    UnknownQuarantineIdError,
 )
 
 CASES: list[tuple[TokenGateError, str, dict[str, Any]]] = [
@@ -50,9 +57,45 @@ CASES: list[tuple[TokenGateError, str, dict[str, Any]]] = [
         "shop.pay did not start within 0.25 s (queue_timeout)",
         {"operation": "shop.pay", "queue_timeout": 0.25},
     ),
+    (
+        TokenTimeoutError("shop.pay", timeout=2.0),
+        "shop.pay ran for longer than 2 s (timeout)",
+        {"operation": "shop.pay", "queue_timeout": None, "timeout": 2.0},
+    ),
+    (
+        TokenQuarantinedError("shop.pay", "it was rejected", "a1"),
+        "shop.pay was not run: it was rejected (quarantine id a1)",
+        {"operation": "shop.pay", "because": "it was rejected", "quarantine_id": "a1"},
+    ),
+    (
+        OperationBlockedError("shop.pay", 0.95, 20, 12.3),
+        "shop.pay is blocked, 95 % of 20 calls failed: it may be tried again in 12.3 s",
+        {"operation": "shop.pay", "failure_rate": 0.95, "calls": 20, "retry_after": 12.3},
+    ),
     (TokenKilledError("shop.pay"), "shop.pay was killed", {"operation": "shop.pay"}),
     (DeadlockError("every worker would wait"), "every worker would wait", {}),
     (ForkedError("it runs in the parent"), "it runs in the parent", {}),
+    (
+        QuarantineFileError("q.db", "it is damaged"),
+        "quarantine q.db: it is damaged",
+        {"path": "q.db", "problem": "it is damaged"},
+    ),
+    (
+        QuarantineFullError("q.db", 4, 4),
+        "quarantine q.db is full: 4 calls of at most 4 (max_entries): purge what is decided",
+        {"path": "q.db", "entries": 4, "max_entries": 4},
+    ),
+    (
+        QuarantineStateError("ab12", "rejected", "replayed"),
+        "quarantined call ab12 is rejected and cannot become replayed",
+        {"id": "ab12", "status": "rejected", "wanted": "replayed"},
+    ),
+    (
+        NotReplayableError("ab12", "it was kept by process 7"),
+        "quarantined call ab12 cannot be replayed here: it was kept by process 7",
+        {"id": "ab12", "because": "it was kept by process 7"},
+    ),
+    (UnknownQuarantineIdError("ab12"), "no quarantined call has the id 'ab12'", {"id": "ab12"}),
 ]
 
 TREE = [
@@ -75,8 +118,15 @@ each_error = pytest.mark.parametrize(
         (TokenTimeoutError, TimeoutError),
         (TokenTimeoutError, FuturesTimeoutError),
         (TokenKilledError, CancelledError),
+        (TokenQuarantinedError, RuntimeError),
+        (OperationBlockedError, RuntimeError),
         (DeadlockError, RuntimeError),
         (ForkedError, RuntimeError),
+        (QuarantineFileError, RuntimeError),
+        (QuarantineFullError, RuntimeError),
+        (QuarantineStateError, RuntimeError),
+        (NotReplayableError, RuntimeError),
+        (UnknownQuarantineIdError, KeyError),
     ],
 )
 def test_each_is_caught_as_ours_and_as_the_builtin_one(

@@ -765,11 +765,11 @@ class LeftBehind:
     queue_timeout = None
     log_unread_exceptions = False
 
-    def left_queue(self, *, cancelled: bool) -> None:
+    def left_queue(self, _token: object, *, cancelled: bool) -> None:
         """Not in a child."""
         raise AssertionError(cancelled)
 
-    def give_up_place(self) -> None:
+    def give_up_place(self, _token: object) -> None:
         """Not in a child."""
         raise AssertionError
 

@@ -9,12 +9,23 @@ from tokengate_executor.errors import (
     ForkedError,
     GateFullError,
     InvalidOptionError,
+    NotReplayableError,
+    OperationBlockedError,
+    QuarantineFileError,
+    QuarantineFullError,
+    QuarantineStateError,
     TokenGateError,
     TokenKilledError,
+    TokenQuarantinedError,
     TokenTimeoutError,
     UnknownOptionError,
+    UnknownQuarantineIdError,
 )
 from tokengate_executor.executor import TokenGateExecutor
+from tokengate_executor.guard.calls import QuarantinedCall
+from tokengate_executor.guard.house import GuardHouse
+from tokengate_executor.guard.quarantine import Quarantine
+from tokengate_executor.guard.store import QuarantineStore
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.observe.history import TokenRecord
 from tokengate_executor.observe.statistics import (
@@ -23,7 +34,12 @@ from tokengate_executor.observe.statistics import (
     LimitStatistics,
 )
 from tokengate_executor.options import TaskOptions
+from tokengate_executor.policies.breaker import BreakerPolicy, CircuitReport, CircuitState
+from tokengate_executor.policies.complexity import Complexity, ComplexityLevel, complexity_of
+from tokengate_executor.policies.health import Health, OperationHealth
 from tokengate_executor.policies.limits import RateLimit
+from tokengate_executor.policies.retry import RetryBudget, RetryPolicy
+from tokengate_executor.policies.spikes import SpikePolicy
 from tokengate_executor.policies.topology import Topology
 from tokengate_executor.policies.weights import AffinityPolicy
 from tokengate_executor.token import Token
@@ -32,27 +48,49 @@ from tokengate_executor.waiting import current_token
 
 __all__ = [
     "AffinityPolicy",
+    "BreakerPolicy",
+    "CircuitReport",
+    "CircuitState",
+    "Complexity",
+    "ComplexityLevel",
     "DeadlockError",
     "DrainReport",
     "ExecutorStatistics",
     "ExecutorView",
     "ForkedError",
     "GateFullError",
+    "GuardHouse",
+    "Health",
     "InvalidOptionError",
     "LaneStatistics",
     "LeftToken",
     "LimitStatistics",
+    "NotReplayableError",
+    "OperationBlockedError",
+    "OperationHealth",
+    "Quarantine",
+    "QuarantineFileError",
+    "QuarantineFullError",
+    "QuarantineStateError",
+    "QuarantineStore",
+    "QuarantinedCall",
     "RateLimit",
+    "RetryBudget",
+    "RetryPolicy",
+    "SpikePolicy",
     "TaskOptions",
     "Token",
     "TokenGateError",
     "TokenGateExecutor",
     "TokenKilledError",
+    "TokenQuarantinedError",
     "TokenRecord",
     "TokenState",
     "TokenTimeoutError",
     "Topology",
     "UnknownOptionError",
+    "UnknownQuarantineIdError",
+    "complexity_of",
     "current_token",
     "gated",
 ]

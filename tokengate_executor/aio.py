@@ -92,12 +92,10 @@ class AsyncioVerbs:
         )
         future.follow(token)
         try:
-            gate.admit_entered(token, route)
+            profile.admit_entered(token, route)
         except RuntimeError:
             future.token = None  # the caller is told right here
             raise
-        if profile.queue_timeout is not None:
-            gate.set_deadline(token)
         return future
 
     @staticmethod
@@ -166,7 +164,5 @@ def _admit(
     profile: Profile, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Token[T]:
     token: Token[T] = Token(fn, args, kwargs or None, copy_context(), profile)
-    profile.gate.admit_entered(token, profile.route)
-    if profile.queue_timeout is not None:
-        profile.gate.set_deadline(token)
+    profile.admit_entered(token, profile.route)
     return token

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from .demos.corpus import DEFAULT_OUTPUT, DemoOptions, default_workers, run_demo
 from .demos.driver import TASKS_IN_FLIGHT
+from .quarantine_cli import fill_quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,6 +72,13 @@ def build_parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "demo",
             help="work through a directory tree with ThreadPoolExecutor and TokenGateExecutor",
+            allow_abbrev=False,
+        )
+    )
+    fill_quarantine(
+        commands.add_parser(
+            "quarantine",
+            help="look through a quarantine file, and decide what becomes of its calls",
             allow_abbrev=False,
         )
     )

@@ -35,14 +35,16 @@ class Profile(Protocol):
         """Whether an exception that nobody reads is logged."""
         ...
 
-    def left_queue(self, *, cancelled: bool) -> None:
-        """A queued token stopped waiting; its shell is still in the queue.
+    def left_queue(self, token: Token[Any], *, cancelled: bool) -> None:
+        """A token that waited, for its turn or elsewhere, is about to stop doing so.
+
+        If it is in a queue, its shell stays there.
 
         Called with the token's lock held, before anybody can see that it stopped. Takes no lock.
         """
         ...
 
-    def give_up_place(self) -> None:
+    def give_up_place(self, token: Token[Any]) -> None:
         """A token that left the queue is to be followed by another. Called with no lock held."""
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from tokengate_executor.engine.assembly import (
     MaxPending,
     Plan,
     assemble,
+    check_breaker,
     check_count,
     default_max_workers,
 )
@@ -27,10 +29,17 @@ from tokengate_executor.engine.limits import Bucket, limits_of
 from tokengate_executor.engine.process import look_after
 from tokengate_executor.engine.routes import Profile
 from tokengate_executor.engine.steering import DrainReport, Steering
+from tokengate_executor.guard.house import GuardHouse
+from tokengate_executor.guard.quarantine import Quarantine, Replay, store_of
+from tokengate_executor.guard.recovery import Recovery
+from tokengate_executor.guard.store import QuarantineStore
 from tokengate_executor.observe.history import TokenRecord, merged
 from tokengate_executor.observe.statistics import ExecutorStatistics, gather
 from tokengate_executor.options import OptionNames, TaskOptions, attached, attachments
+from tokengate_executor.policies.breaker import BreakerPolicy
 from tokengate_executor.policies.limits import LimitSpec
+from tokengate_executor.policies.retry import RetryPolicy, TenacityRetrying
+from tokengate_executor.policies.spikes import SpikePolicy
 from tokengate_executor.policies.topology import Topology
 from tokengate_executor.policies.weights import AffinityPolicy
 from tokengate_executor.token import Token
@@ -88,7 +97,16 @@ class TokenGateExecutor(ThreadPoolExecutor):
         ageing: a call that has waited for so many seconds goes as if its priority were one higher.
         keep_alive: after how many idle seconds a worker thread ends; ``None``: never.
         history_size: how many finished tokens ``history`` remembers.
-        max_spare_workers: how many threads may stand in for workers that wait for tokens.
+        max_spare_workers: how many threads may stand in for workers that wait for tokens, or whose
+            calls run for longer than their ``timeout``.
+        retry: when calls that failed are tried again, unless they say otherwise; see ``RetryPolicy``.
+        timeout: for how long calls may run, in seconds, unless they say otherwise.
+        slow_after: after how many seconds the stack of a running call is logged, once.
+        breaker: when an operation that fails too often is blocked, and for how long; ``None``: the
+            guard house only watches.
+        spikes: what is done about calls with unusually large arguments; ``None``: nothing.
+        quarantine: where calls are kept that were given up, or held: the path of an SQLite file, a
+            ``QuarantineStore``, or ``True``: in memory. ``None``: calls that were given up are not kept.
         log_unread_exceptions: log what a call raised when its token is gone and nobody read it.
         exit_policy: ``"wait"``: pending calls are finished before the interpreter ends, as in the
             standard library; ``"abandon"``: they are cancelled, and the stacks of running ones are
@@ -119,10 +137,19 @@ class TokenGateExecutor(ThreadPoolExecutor):
         keep_alive: float | None = None,
         history_size: int = 256,
         max_spare_workers: int = 256,
+        retry: RetryPolicy | TenacityRetrying | None = None,
+        timeout: float | None = None,
+        slow_after: float | None = None,
+        breaker: BreakerPolicy | None = None,
+        spikes: SpikePolicy | None = None,
+        quarantine: str | os.PathLike[str] | QuarantineStore | bool | None = None,
         log_unread_exceptions: bool = True,
         exit_policy: ExitPolicy = "wait",
     ) -> None:
         # The parent's __init__ is not run: it would build machinery that is never used.
+        care = TaskOptions(retry=retry, timeout=timeout, slow_after=slow_after, spikes=spikes)
+        check_breaker(breaker)
+        store = store_of(quarantine)
         plan = Plan(
             max_workers=default_max_workers() if max_workers is None else max_workers,
             thread_name_prefix=thread_name_prefix or f"{type(self).__name__}-{next(_numbers)}",
@@ -144,6 +171,9 @@ class TokenGateExecutor(ThreadPoolExecutor):
         )
         self._crew, self._topology, self._policy = assemble(plan)
         self._gate = self._crew.gate
+        self._recovery = Recovery(
+            self._crew, defaults=care, breaker=breaker, store=store, replay=_replay_on(self)
+        )
         self._steering = Steering(self._crew)
         self._thread_name_prefix = plan.thread_name_prefix
         self._log_unread_exceptions = log_unread_exceptions
@@ -387,7 +417,17 @@ class TokenGateExecutor(ThreadPoolExecutor):
 
     def statistics(self) -> ExecutorStatistics:
         """What the executor has done and is doing; see ``ExecutorStatistics``."""
-        return gather(self._crew)
+        return gather(self._crew, self._recovery)
+
+    @property
+    def guard_house(self) -> GuardHouse:
+        """How each operation is doing, and what is blocked; ``print`` it for a report."""
+        return self._recovery.house
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """Calls that wait for a person's decision."""
+        return self._recovery.quarantine
 
     # -- what monitoring code reads of the standard library's class --------------------------------
 
@@ -434,9 +474,15 @@ class TokenGateExecutor(ThreadPoolExecutor):
             gate.govern(for_good=True)
         route = gate.routes[options.weight]
         gate.use(route)
-        return Profile(
-            gate, route, options, limits, log_unread_exceptions=self._log_unread_exceptions
+        profile = Profile(
+            gate,
+            route,
+            options,
+            limits,
+            log_unread_exceptions=self._log_unread_exceptions,
         )
+        self._recovery.supervise(profile, options)
+        return profile
 
     def profile_for(self, fn: object) -> Profile:
         """What the options said at the function come to. Not for users."""
@@ -456,3 +502,23 @@ class TokenGateExecutor(ThreadPoolExecutor):
         token = Token(fn, args, kwargs or None, copy_context(), profile)
         profile.admit(token, profile.route)
         return token
+
+
+def _replay_on(executor: TokenGateExecutor) -> Replay:
+    """Does not hold the executor, which ends when its last user lets go of it."""
+    reference = weakref.ref(executor)
+
+    def replay(
+        operation: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Token[Any]:
+        here = reference()
+        if here is None:
+            kind, text = AFTER_SHUTDOWN
+            raise kind(text)
+        here.gate.check_open()
+        profile = here.profile_of(TaskOptions(operation=operation))
+        token = Token(fn, args, kwargs or None, copy_context(), profile)
+        here.gate.admit(token, profile.route)
+        return token
+
+    return replay

@@ -27,6 +27,8 @@ class TokenState(Enum):
     WAITING = ("waiting", PENDING, False)
     ADMITTED = ("admitted", PENDING, False)
     EXECUTING = ("executing", RUNNING, False)
+    RETRYING = ("retrying", PENDING, False)
+    QUARANTINED = ("quarantined", PENDING, False)
     COMPLETED = ("completed", FINISHED, True)
     FAILED = ("failed", FINISHED, True)
     CANCELLED = ("cancelled", CANCELLED_AND_NOTIFIED, True)
@@ -48,6 +50,7 @@ class TokenState(Enum):
 MOVES: Final[dict[TokenState, dict[TokenState, str]]] = {
     TokenState.CREATED: {
         TokenState.WAITING: "submit",
+        TokenState.QUARANTINED: "submit, and its arguments are a spike",
         TokenState.EXECUTING: "set_running_or_notify_cancel",
         TokenState.COMPLETED: "set_result",
         TokenState.FAILED: "set_exception",
@@ -71,9 +74,23 @@ MOVES: Final[dict[TokenState, dict[TokenState, str]]] = {
     },
     TokenState.EXECUTING: {
         TokenState.WAITING: "the gate was paused while a worker claimed it; its call has not begun",
+        TokenState.RETRYING: "the call raises, and is to be tried again",
         TokenState.COMPLETED: "the call returns",
         TokenState.FAILED: "the call raises",
         TokenState.KILLED: "kill, and the call heeds it",
+        TokenState.TIMEOUT: "timeout is over; the call goes on unheard",
+    },
+    TokenState.RETRYING: {
+        TokenState.WAITING: "the delay is over",
+        TokenState.FAILED: "the executor breaks, or the process forks",
+        TokenState.CANCELLED: "cancel",
+        TokenState.KILLED: "kill",
+    },
+    TokenState.QUARANTINED: {
+        TokenState.WAITING: "approve",
+        TokenState.FAILED: "reject, shutdown, or the process forks",
+        TokenState.CANCELLED: "cancel",
+        TokenState.KILLED: "kill",
     },
     TokenState.COMPLETED: {},
     TokenState.FAILED: {},

@@ -14,6 +14,8 @@ from typing import Any, Final, Literal, TypedDict, TypeVar, cast
 
 from tokengate_executor.errors import InvalidOptionError, UnknownOptionError
 from tokengate_executor.policies.limits import STORAGE_TIERS
+from tokengate_executor.policies.retry import RetryPolicy, TenacityRetrying
+from tokengate_executor.policies.spikes import SpikePolicy
 from tokengate_executor.policies.weights import WEIGHTS, Weight
 
 __all__ = [
@@ -51,6 +53,10 @@ class OptionNames(TypedDict, total=False):
     limits: tuple[str, ...] | None
     storage: str | None
     queue_timeout: float | None
+    retry: RetryPolicy | TenacityRetrying | None
+    timeout: float | None
+    slow_after: float | None
+    spikes: SpikePolicy | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,12 @@ class TaskOptions:
             10, 25, 50 or 70 such calls run at once.
         queue_timeout: a call that has not started after so many seconds never does, and its
             token fails with ``TokenTimeoutError``.
+        retry: when a call that failed is tried again: a ``RetryPolicy``, or a ``tenacity.Retrying``.
+        timeout: for how long the call may run, in seconds; then the token fails with
+            ``TokenTimeoutError``, or is tried again. The thread cannot be stopped: what it comes to
+            is dropped, and another worker stands in for it.
+        slow_after: after how many seconds the stack of a running call is logged, once.
+        spikes: what is done when the arguments are much larger than the operation's usual ones.
     """
 
     weight: Weight | None = None
@@ -83,8 +95,12 @@ class TaskOptions:
     limits: tuple[str, ...] | None = None
     storage: str | None = None
     queue_timeout: float | None = None
+    retry: RetryPolicy | TenacityRetrying | None = None
+    timeout: float | None = None
+    slow_after: float | None = None
+    spikes: SpikePolicy | None = None
 
-    def __post_init__(self) -> None:  # noqa: C901  each option is checked in turn
+    def __post_init__(self) -> None:  # noqa: C901, PLR0912  each option is checked in turn
         if self.weight is not None and self.weight not in WEIGHTS:
             allowed = ", ".join(repr(weight) for weight in WEIGHTS)
             raise InvalidOptionError("weight", self.weight, f"one of {allowed} or None")
@@ -112,9 +128,16 @@ class TaskOptions:
         ):
             allowed = ", ".join(repr(tier) for tier in STORAGE_TIERS)
             raise InvalidOptionError("storage", storage, f"one of {allowed} or None")
-        timeout = cast("object", self.queue_timeout)
-        if timeout is not None and not is_duration(timeout):
-            raise InvalidOptionError("queue_timeout", timeout, "seconds, at least 0, or None")
+        for name in ("queue_timeout", "timeout", "slow_after"):
+            seconds = cast("object", getattr(self, name))
+            if seconds is not None and not is_duration(seconds):
+                raise InvalidOptionError(name, seconds, "seconds, at least 0, or None")
+        retry = cast("object", self.retry)
+        if retry is not None and not isinstance(retry, RetryPolicy | TenacityRetrying):
+            raise InvalidOptionError("retry", retry, "a RetryPolicy, a tenacity.Retrying or None")
+        spikes = cast("object", self.spikes)
+        if spikes is not None and not isinstance(spikes, SpikePolicy):
+            raise InvalidOptionError("spikes", spikes, "a SpikePolicy or None")
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> TaskOptions:
@@ -138,10 +161,16 @@ class TaskOptions:
     @property
     def need_order(self) -> bool:
         """Whether the call may have to wait for something else than a free worker."""
-        return replace(self, weight=None, operation=None) != _NOTHING_SAID
+        return any(getattr(self, name) is not None for name in _ORDERING)
+
+    @property
+    def need_care(self) -> bool:
+        """Whether something is to be done about failures of the call."""
+        return any(getattr(self, name) is not None for name in _CARING)
 
 
-_NOTHING_SAID: Final = TaskOptions()
+_ORDERING: Final = ("priority", "key", "sticky", "tenant", "limits", "storage", "queue_timeout")
+_CARING: Final = ("retry", "timeout", "slow_after", "spikes")
 
 
 def is_duration(given: object) -> bool:

@@ -53,7 +53,29 @@ _CANCELLED: Final = TokenState.CANCELLED
 _KILLED: Final = TokenState.KILLED
 _TIMEOUT: Final = TokenState.TIMEOUT
 
+_UNSTARTED: Final = frozenset({TokenState.WAITING, TokenState.RETRYING, TokenState.QUARANTINED})
+"""The phases of a token that its executor has, and whose call is not running."""
+
 _early_ids: Final = count(1)
+
+
+class EarlierAttempts:
+    """What a token that is tried again remembers.
+
+    Attributes:
+        started: how many attempts were started, the present one included.
+        first_started_at: when the first was, in seconds of ``time.perf_counter``.
+        errors: what became of those that ended, in a line each.
+        tenacity: the state of a ``tenacity.Retrying``, if one decides.
+    """
+
+    __slots__ = ("errors", "first_started_at", "started", "tenacity")
+
+    def __init__(self, first_started_at: float) -> None:
+        self.started = 1
+        self.first_started_at = first_started_at
+        self.errors: list[str] = []
+        self.tenacity: Any = None
 
 
 class Token(Future[T]):
@@ -78,6 +100,7 @@ class Token(Future[T]):
         "_kwargs",
         "_lane",
         "_lock",
+        "_look_at",
         "_name",
         "_phase",
         "_profile",
@@ -91,12 +114,21 @@ class Token(Future[T]):
     # Of few tokens and therefore no slots; a ``Future`` has a dictionary for them.
     _id: str | None = None
     _unread: Unread | None = None
+    _earlier: EarlierAttempts | None = None
+    _has_no_place: bool = False
+    # Of supervised ones: leave to be called, and its price, each with what the guard house keeps of
+    # the operation; and of which attempt, by its start, it is known that it ended, that it is slow.
+    _ticket: tuple[Any, Any] | None = None
+    _cost: tuple[Any, float] | None = None
+    _ended_attempt: float | None = None
+    _logged_attempt: float | None = None
     _kill_requested: bool = False
     _is_orphaned: bool = False
 
     _exception: BaseException | None
     _host: Host | None
     _lane: int | None
+    _look_at: float
     _name: OperationName | None
     _result: T | None
     _serial: int
@@ -175,7 +207,7 @@ class Token(Future[T]):
 
     @property
     def started_at(self) -> float | None:
-        """When its call started, in seconds of ``time.perf_counter``, or ``None``."""
+        """When its last attempt started, in seconds of ``time.perf_counter``, or ``None``."""
         return getattr(self, "_started_at", None)
 
     @property
@@ -186,6 +218,8 @@ class Token(Future[T]):
     @property
     def attempts(self) -> int:
         """How many times the call was started."""
+        if self._earlier is not None:
+            return self._earlier.started
         return 0 if self.started_at is None else 1
 
     def __repr__(self) -> str:
@@ -358,11 +392,11 @@ class Token(Future[T]):
             self._mind_fork()
         with self._lock:
             phase = self._phase
-            if phase is not _WAITING and phase is not _CREATED:
+            if phase not in _UNSTARTED and phase is not _CREATED:
                 return phase is _CANCELLED or phase is _KILLED
-            queued_at = self._profile if phase is _WAITING else None
+            queued_at = self._profile if phase in _UNSTARTED else None
             if queued_at is not None:
-                queued_at.left_queue(cancelled=True)
+                queued_at.left_queue(self, cancelled=True)
             callbacks = self._settle(_CANCELLED, None, None, perf_counter())
         if queued_at is not None:
             queued_at.make_room(self)
@@ -377,12 +411,12 @@ class Token(Future[T]):
             if phase is _CREATED or phase is _WAITING:
                 queued_at = self._profile if phase is _WAITING else None
                 if queued_at is not None:
-                    queued_at.left_queue(cancelled=False)
+                    queued_at.left_queue(self, cancelled=False)
                 self._phase = _EXECUTING
                 self._started_at = perf_counter()
         if phase is _CREATED or phase is _WAITING:
             if queued_at is not None:
-                queued_at.give_up_place()
+                queued_at.give_up_place(self)
             return True
         if phase is _CANCELLED or phase is _KILLED:
             return False
@@ -405,9 +439,9 @@ class Token(Future[T]):
         with self._lock:
             open_ = not self._phase.settled
             if open_:
-                if self._phase is _WAITING and self._profile is not None:
+                if self._phase in _UNSTARTED and self._profile is not None:
                     queued_at = self._profile
-                    queued_at.left_queue(cancelled=False)
+                    queued_at.left_queue(self, cancelled=False)
                 callbacks = self._settle(phase, result, exception, perf_counter())
         if not open_:
             raise InvalidStateError(f"{self._state}: {self!r}")

@@ -39,13 +39,13 @@ class Notes:
         self.phase_when_told: TokenState | None = None
         self.token: Token[Any] | None = None
 
-    def left_queue(self, *, cancelled: bool) -> None:
+    def left_queue(self, _token: object, *, cancelled: bool) -> None:
         """Note it, and that nobody can see it yet."""
         assert self.token is not None
         self.phase_when_told = self.token.state
         self.told.append(("left", cancelled))
 
-    def give_up_place(self) -> None:
+    def give_up_place(self, _token: object) -> None:
         """Note it."""
         self.told.append("place")
 

@@ -229,7 +229,7 @@ def test_closing_rouses_the_idle(governed: bool) -> None:
     if governed:
         machine.gate.govern(for_good=True)
     closed: list[None] = []
-    machine.gate.timers.close = lambda: closed.append(None)  # type: ignore[method-assign]
+    machine.gate.end_timers = lambda: closed.append(None)
     first, second = machine.workers
     second.thread = None
     machine.router.idle[:] = [second, first]
@@ -774,7 +774,7 @@ def test_whoever_takes_does_what_was_posted_before() -> None:
     for token in (first, second):
         machine.gate.admit(token, profile.route)
     assert machine.take() is first
-    machine.gate.posts.append((first, True))  # by somebody who found the lock taken
+    machine.gate.posts.append((first, True, False))  # by somebody who found the lock taken
     machine.router.idle[:] = [machine.workers[1]]
     assert machine.take() is second
     assert not machine.gate.posts

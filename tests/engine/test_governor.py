@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tokengate_executor import AffinityPolicy, RateLimit, Token, TokenState
-from tokengate_executor.engine.claims import expire, is_waiting, kill_waiting
+from tokengate_executor.engine.claims import (
+    bring_back,
+    expire,
+    is_waiting,
+    kill_waiting,
+    put_away,
+)
 from tokengate_executor.engine.governor import Governor
 from tokengate_executor.engine.lanes import Lane
 from tokengate_executor.engine.limits import Bulkhead, limits_of, make_limits
@@ -43,16 +49,18 @@ class FakeGate:
         self.shells = Shells()
         self.watchers: list[object] = []
         self.is_ending = False
-        self.posts: deque[tuple[Token[Any], bool]] = deque()
+        self.posts: deque[tuple[Token[Any], bool, bool]] = deque()
+        self.away: set[Token[Any]] = set()
+        self.cancelled_away: deque[None] = deque()
 
     def admit(self, token: Token[Any], route: Route) -> None:
         """Never called here."""
 
-    admit_timed = admit
+    admit_timed = admit_entered = admit_entered_timed = admit
 
-    def post(self, token: Token[Any], *, held: bool) -> None:
+    def post(self, token: Token[Any], *, held: bool, stays: bool = False) -> None:
         """Remember it, as if somebody else held the lock."""
-        self.posts.append((token, held))
+        self.posts.append((token, held, stays))
 
     def compact(self) -> None:
         """Not here: a rule of its own."""
@@ -84,6 +92,7 @@ class GovernorMachine(RuleBasedStateMachine):
             lane.routes = tuple(r for r in self.routes.values() if lane.may_run(r))
         self.waiting: list[Token[Any]] = []  # in order of submission
         self.running: list[Token[Any]] = []
+        self.retrying: list[Token[Any]] = []
         self.started_at_rate: list[float] = []
         self.arrivals: deque[Token[Any]] = deque()
 
@@ -94,8 +103,8 @@ class GovernorMachine(RuleBasedStateMachine):
     def catch_up(self) -> None:
         """Do what whoever takes the lock does first: what was posted, then what has arrived."""
         while self.gate.posts:
-            token, held = self.gate.posts.popleft()
-            self.governor.finish(token, held=held)
+            token, held, stays = self.gate.posts.popleft()
+            self.governor.finish(token, held=held, stays=stays)
         while self.arrivals:
             token = self.arrivals.popleft()
             self.governor.sort_in(token, self.profile(token).route)
@@ -120,13 +129,14 @@ class GovernorMachine(RuleBasedStateMachine):
             return False
         if not lane.may_run(profile.route):
             return False
-        if profile.queue_timeout is not None and self.now >= token.submitted_at + 7.0:
+        is_late = profile.queue_timeout is not None and self.now >= token.submitted_at + 7.0
+        if is_late and not token.attempts:
             return False
         if any(limit.free(self.now) < 1 for limit in profile.limits):
             return False
         if profile.key is not None:
             alike = [t for t in self.waiting if self.profile(t).key == profile.key]
-            busy = any(self.profile(t).key == profile.key for t in self.running)
+            busy = any(self.profile(t).key == profile.key for t in self.running + self.retrying)
             return not busy and alike[0] is token
         return True
 
@@ -161,6 +171,31 @@ class GovernorMachine(RuleBasedStateMachine):
         token = Random(chance).choice(self.running)
         self.running.remove(token)
         self.gate.post(token, held=True)
+
+    @precondition(lambda self: self.running)
+    @rule(chance=st.integers(0, 1000))
+    def fail(self, chance: int) -> None:
+        """A call fails, and is to be tried again: it keeps its key, and nothing else."""
+        token = Random(chance).choice(self.running)
+        self.running.remove(token)
+        token._started_at = self.now
+        assert put_away(token, TokenState.RETRYING)
+        self.gate.post(token, held=True, stays=True)
+        self.retrying.append(token)
+
+    @precondition(lambda self: self.retrying)
+    @rule(chance=st.integers(0, 1000), cancelled=st.booleans())
+    def come_back(self, chance: int, cancelled: bool) -> None:
+        """One that is to be tried again comes back, or is cancelled instead."""
+        token = Random(chance).choice(self.retrying)
+        self.retrying.remove(token)
+        if cancelled:
+            assert token.cancel()
+            return
+        assert bring_back(token)
+        self.gate.away.discard(token)
+        self.arrivals.appendleft(token)
+        self.waiting.insert(0, token)
 
     @precondition(lambda self: self.waiting)
     @rule(chance=st.integers(0, 1000), how=st.sampled_from(["cancel", "kill", "run in place"]))
@@ -203,7 +238,9 @@ class GovernorMachine(RuleBasedStateMachine):
         for token in list(self.waiting):
             timeout = self.profile(token).queue_timeout
             if timeout is not None and self.now >= token.submitted_at + timeout:
-                assert expire(token)
+                assert expire(token) == (not token.attempts)
+                if token.attempts:
+                    continue
                 self.waiting.remove(token)
 
     @rule(permits=st.integers(1, 3))

@@ -18,6 +18,7 @@ from tokengate_executor import (
     TokenGateExecutor,
     TokenRecord,
     TokenState,
+    complexity_of,
     current_token,
 )
 from tokengate_executor.observe.history import merged
@@ -41,7 +42,7 @@ def ring_of(number: int, *settled_at: float) -> Any:
     """Return a worker that finished calls at these moments."""
     profile = SimpleNamespace(operation=None, weight=None)
     ring = [
-        (None, serial, ("here", "call"), profile, None, at - 3, at - 2, at)
+        (None, serial, ("here", "call"), profile, None, at - 3, at - 2, at, None, 1)
         for serial, at in enumerate(settled_at)
     ]
     return SimpleNamespace(number=number, lane_number=1, ring=ring)
@@ -70,6 +71,8 @@ def test_a_record(one: TokenGateExecutor) -> None:
         waited_seconds=token.started_at - token.submitted_at,
         run_seconds=token.settled_at - token.started_at,
         settled_at=token.settled_at,
+        attempts=1,
+        complexity=complexity_of(abs),
     )
     assert record.success
 

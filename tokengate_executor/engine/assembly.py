@@ -20,11 +20,12 @@ from tokengate_executor.engine.routes import Route
 from tokengate_executor.engine.timers import Timers
 from tokengate_executor.errors import InvalidOptionError
 from tokengate_executor.options import is_duration
+from tokengate_executor.policies.breaker import BreakerPolicy
 from tokengate_executor.policies.limits import LimitSpec
 from tokengate_executor.policies.topology import Topology, cpus_of_lanes, default_lanes
 from tokengate_executor.policies.weights import WEIGHTS, AffinityPolicy, Weight
 
-__all__ = ["ExitPolicy", "MaxPending", "Plan", "assemble", "check_count"]
+__all__ = ["ExitPolicy", "MaxPending", "Plan", "assemble", "check_breaker", "check_count"]
 
 ExitPolicy = Literal["wait", "abandon"]
 
@@ -188,6 +189,16 @@ def check_count(argument: str, given: object, *, least: int, most: int | None = 
         raise InvalidOptionError(argument, given, allowed)
     if given < least or (most is not None and given > most):
         raise InvalidOptionError(argument, given, allowed)
+
+
+def check_breaker(given: object) -> None:
+    """Refuse what is no policy of a circuit breaker.
+
+    Raises:
+        InvalidOptionError: it is not.
+    """
+    if given is not None and not isinstance(given, BreakerPolicy):
+        raise InvalidOptionError("breaker", given, "a BreakerPolicy or None")
 
 
 def _check_choice(argument: str, given: object, allowed: tuple[str, ...]) -> None:

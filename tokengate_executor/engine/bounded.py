@@ -65,9 +65,7 @@ class BoundedGate(Gate):
     def take(self, worker: Worker) -> Token[Any] | None:
         token = super().take(worker)
         if token is not None:
-            bound = profile_of(token).route.bound
-            if bound is not None:
-                bound.leave()
+            profile_of(token).give_up_place(token)
         return token
 
     @override

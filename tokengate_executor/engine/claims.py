@@ -13,6 +13,7 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+from tokengate_executor.engine.routes import profile_of
 from tokengate_executor.errors import TokenKilledError, TokenTimeoutError
 from tokengate_executor.lifecycle import TokenState
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tokengate_executor.token import Token
 
 __all__ = [
+    "bring_back",
     "claim",
     "claim_in_queue",
     "end_unrun",
@@ -30,12 +32,14 @@ __all__ = [
     "is_waiting",
     "kill_waiting",
     "orphan",
+    "put_away",
     "unclaim",
     "withdraw",
 ]
 
 _WAITING: Final = TokenState.WAITING
 _EXECUTING: Final = TokenState.EXECUTING
+_AWAY: Final = frozenset({TokenState.RETRYING, TokenState.QUARANTINED})
 
 
 def claim(token: Token[Any]) -> bool:
@@ -59,7 +63,7 @@ def claim_in_queue(token: Token[Any]) -> bool:
         if token._phase is not _WAITING:
             return False
         if token._profile is not None:
-            token._profile.left_queue(cancelled=False)
+            token._profile.left_queue(token, cancelled=False)
         token._phase = _EXECUTING
     return True
 
@@ -89,14 +93,26 @@ def unclaim(token: Token[Any]) -> None:
         token._lane = None
 
 
-def end_unrun(token: Token[Any], state: TokenState, exception: BaseException | None) -> bool:
-    """``WAITING → state``, for a token whose call will never start; false: it is too late."""
+def end_unrun(
+    token: Token[Any],
+    state: TokenState,
+    exception: BaseException | None,
+    *,
+    even_if_tried: bool = False,
+) -> bool:
+    """``state`` for a token that waits, here or elsewhere; false: it is too late.
+
+    One that is away, or has been tried, counts only with ``even_if_tried``.
+    """
     profile = token._profile
     with token._lock:
-        if token._phase is not _WAITING:
+        phase = token._phase
+        if phase is not _WAITING and (phase not in _AWAY or not even_if_tried):
+            return False
+        if token.attempts and not even_if_tried:
             return False
         if profile is not None:
-            profile.left_queue(cancelled=state.future_state is CANCELLED_AND_NOTIFIED)
+            profile.left_queue(token, cancelled=state.future_state is CANCELLED_AND_NOTIFIED)
         callbacks = token._settle(state, None, exception, perf_counter())
     if profile is not None:
         profile.make_room(token)
@@ -106,12 +122,13 @@ def end_unrun(token: Token[Any], state: TokenState, exception: BaseException | N
 
 def fail_waiting(token: Token[Any], exception: BaseException) -> bool:
     """The executor can not run it."""
-    return end_unrun(token, TokenState.FAILED, exception)
+    return end_unrun(token, TokenState.FAILED, exception, even_if_tried=True)
 
 
 def kill_waiting(token: Token[Any]) -> bool:
     """Somebody killed it."""
-    return end_unrun(token, TokenState.KILLED, TokenKilledError(token.operation))
+    error = TokenKilledError(token.operation)
+    return end_unrun(token, TokenState.KILLED, error, even_if_tried=True)
 
 
 def expire(token: Token[Any]) -> bool:
@@ -119,6 +136,34 @@ def expire(token: Token[Any]) -> bool:
     profile = token._profile
     timeout = (profile.queue_timeout if profile is not None else None) or 0.0
     return end_unrun(token, TokenState.TIMEOUT, TokenTimeoutError(token.operation, timeout))
+
+
+def put_away(token: Token[Any], phase: TokenState) -> bool:
+    """``phase`` for a token that is in no queue, and will wait elsewhere; false: it is settled.
+
+    Called by whoever alone may move it: its submitter, or the one whose attempt it was.
+    """
+    profile = profile_of(token)
+    with token._lock:
+        if token._phase.settled:
+            return False
+        token._lane = None
+        token._has_no_place = True
+        token._phase = phase
+        profile.gate.away.add(token)
+    return True
+
+
+def bring_back(token: Token[Any]) -> bool:
+    """``WAITING`` for a token that was put away; false: it has been settled meanwhile.
+
+    The caller queues it, and only then takes it off the list of those who are away.
+    """
+    with token._lock:
+        if token._phase not in _AWAY:
+            return False
+        token._phase = _WAITING
+    return True
 
 
 def orphan(token: Token[Any]) -> None:

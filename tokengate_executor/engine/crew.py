@@ -16,6 +16,7 @@ ring of tokens that wait for each other, and is refused, too.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from _thread import LockType, allocate_lock
@@ -23,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
+from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, Final, cast
 
@@ -32,13 +34,14 @@ from tokengate_executor.engine.gate import BROKEN, Gate
 from tokengate_executor.engine.lanes import Lane
 from tokengate_executor.engine.router import Router
 from tokengate_executor.engine.routes import Profile, Route, profile_of
-from tokengate_executor.engine.settlement import attempt
 from tokengate_executor.engine.workers import Worker
 from tokengate_executor.errors import DeadlockError
 from tokengate_executor.token import Token
 from tokengate_executor.waiting import current_thread
 
 __all__ = ["Crew", "make_thread"]
+
+_LOGGER: Final = logging.getLogger("tokengate_executor")
 
 
 class Crew:
@@ -69,8 +72,10 @@ class Crew:
         self.history_size: Final = history_size
         self.keep_alive: Final = keep_alive
         self.generation = 0
+        self.at_fork: list[Callable[[], None]] = []
         gate.fail_unserved = self.fail_unserved
         gate.is_own_worker = self.is_own_worker
+        gate.end_timers = self.end_timers
         if isinstance(gate, BoundedGate):
             gate.run_here = self.run_here
         self._hire()
@@ -78,8 +83,8 @@ class Crew:
     def _hire(self) -> None:
         """Make the regular workers, dealt over the lanes, all of them idle, none started."""
         # Guards regulars, leavers, retired, spares, _free_spares, guests, _hired, each lane's
-        # regulars, spares and blocked, and each worker's leaving and waits_for. Inside it only the
-        # waiting room's lock is taken, to see who keeps a token from starting.
+        # regulars, spares and blocked, and each worker's leaving, waits_for, stand_ins and abandoned.
+        # Inside it only the waiting room's lock is taken, to see who keeps a token from starting.
         self._lock = allocate_lock()
         self._hired = 0
         for lane in self.gate.lanes:
@@ -95,6 +100,10 @@ class Crew:
         self._free_guests: list[Worker] = []
         # For each thread that is being started, a lock that is held until it is.
         self._starting: deque[LockType] = deque()
+        # Threads that run, or are being started, and were not given up. `add` and `discard` are atomic.
+        self._running: set[threading.Thread] = set()
+        # Those who wait for threads to end, and are told of each that does or is given up.
+        self._joiners: list[SimpleQueue[None]] = []
         self.regulars = [self._engage() for _ in range(self.max_workers)]
         self.router.idle[:] = reversed(self.regulars)
 
@@ -139,6 +148,7 @@ class Crew:
         return any(
             worker is not host
             and worker not in idle
+            and not worker.abandoned
             and worker.thread is not None
             and worker.thread.is_alive()
             for worker in employed
@@ -167,13 +177,16 @@ class Crew:
             # Claimed, and only then seen to be allowed: as a worker that takes from a mailbox.
             if not gate.claim_here(token):
                 return False
-            attempt(guest, token)
+            profile_of(token).attempt(guest, token)
         finally:
             guest.current = None
             current_thread.guest = outer
             self._free_guests.append(guest)
             self.gate.tell_watchers()
-        error = None if token.cancelled() else token.exception(0)
+            if self.gate.is_ending:
+                self.end_timers()
+        # One that is to be tried again has come to nothing yet.
+        error = token.exception(0) if token.done() and not token.cancelled() else None
         if isinstance(error, KeyboardInterrupt):
             raise error
         return True
@@ -233,9 +246,11 @@ class Crew:
         self._starting.append(starting)
         try:
             worker.thread = thread
+            self._running.add(thread)
             thread.start()
         except RuntimeError:
             worker.thread = None
+            self._running.discard(thread)
             self.router.idle.insert(0, worker)
             # A call that wants to wait is told, as nobody might come to what it waits for. The gate
             # takes a submitter's token back and tells the submitter, if nobody would come to that.
@@ -435,36 +450,103 @@ class Crew:
         self.gate.rouse_for_the_rest()
         return True
 
+    # -- giving up --------------------------------------------------------------------------------
+
+    def abandon(self, worker: Worker) -> None:
+        """A call runs for too long: another worker stands in, and nobody waits for this one."""
+        with self._lock:
+            # A guest's thread is not ours: nobody need stand in for it.
+            spare = None if worker in self.guests else self._spare_for(worker.lane)
+            if spare is not None:
+                worker.lane.spares += 1
+            worker.lane.blocked += 1
+            worker.stand_ins.append(spare)
+            worker.abandoned += 1
+        if worker.thread is not None:
+            self.note_ended(worker.thread)
+        if spare is not None and spare.thread is None:
+            try:
+                self._offer(spare)
+            except RuntimeError:
+                _LOGGER.exception("no thread to stand in for %s", self.name_of_worker(worker))
+
+    def come_back(self, worker: Worker) -> None:
+        """On its own thread: a call that was given up has come to its end after all."""
+        with self._lock:
+            spare = worker.stand_ins.pop()
+            worker.abandoned -= 1
+            if not worker.abandoned and worker.thread is not None:
+                self._running.add(worker.thread)
+        self._take_back(worker, spare)
+
     # -- ending -----------------------------------------------------------------------------------
+
+    def note_ended(self, thread: threading.Thread) -> None:
+        """The thread has nothing more to do, or is given up."""
+        self._running.discard(thread)
+        self.end_timers()
+        for joiner in tuple(self._joiners):
+            joiner.put(None)
+
+    def end_timers(self) -> None:
+        """End the timers' thread if nothing can happen any more. Takes no lock."""
+        gate = self.gate
+        if (
+            gate.is_ending
+            and not self._running
+            and len(self._free_guests) == len(self.guests)
+            and not gate.away
+            and not gate.waiting
+        ):
+            gate.timers.close()
 
     def break_down(self) -> None:
         """An initializer failed: fail what waits, take no more."""
         self.gate.close(BROKEN)
         self.gate.closed = BROKEN
         self._fail_all(self.gate.drain_all(), self.gate.refusal())
+        for token in self.gate.away.copy():
+            if fail_waiting(token, self.gate.refusal()):
+                self.gate.count_failed()
         self.gate.end_if_over()
 
     def cancel_waiting(self) -> None:
-        """Cancel everything that waits."""
+        """Cancel everything that waits; what runs is not tried again."""
+        self.gate.is_final = True
+        for token in self.gate.away.copy():
+            token.cancel()
         for token in self.gate.drain_all():
             token.cancel()
             self.gate.bury_drained(token)
         self.gate.end_if_over()
 
     def join(self) -> None:
-        """Wait for all threads but the calling one; for those, too, that start meanwhile."""
+        """Wait for all threads but the calling one and those that were given up.
+
+        For those, too, that start meanwhile, and for what is to be tried again.
+        """
         here = threading.current_thread()
-        while True:
-            for starting in self._starting.copy():
-                with starting:
-                    pass  # a thread was being started this moment, and now it is listed
-            alive = [t for t in self.threads if t is not here and t.is_alive()]
-            if not alive:
-                break
-            for thread in alive:
-                thread.join()
-        if here not in self.threads:  # else a call of ours is still to end, and timers with it
-            self.gate.timers.join()
+        changes: SimpleQueue[None] = SimpleQueue()
+        self._joiners.append(changes)
+        try:
+            while True:
+                for starting in self._starting.copy():
+                    with starting:
+                        pass  # a thread was being started this moment, and now it is listed
+                if self._running - {here}:
+                    changes.get()
+                    continue
+                given_up = [worker.thread for worker in self.workers if worker.abandoned]
+                for thread in self.threads:
+                    if thread is not here and thread not in given_up:
+                        thread.join()  # it has said that it ends
+                if here in self.threads:
+                    return  # a call of ours is still to end, and the timers with it
+                self.gate.timers.join()
+                if not self._starting and not self._running:
+                    return
+        finally:
+            self._joiners.remove(changes)
 
     # -- in a forked child ------------------------------------------------------------------------
 
@@ -477,6 +559,7 @@ class Crew:
         governor = self.gate.governor
         queued = [token for queue in self.gate.queues() for token in queue]
         queued += [] if governor is None else [token for token, _ in governor.entries()]
+        queued += self.gate.away.copy()
         inherited = [token for token in queued if not token.done() and not token.running()]
         here = current_thread.host
         inherited += [
@@ -489,6 +572,8 @@ class Crew:
         self.gate.survivor = here if isinstance(here, Worker) else None
         self.gate.timers.renew()
         self.gate.renew()
+        for act in self.at_fork:
+            act()
         self._hire()
 
 

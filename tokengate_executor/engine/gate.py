@@ -25,7 +25,15 @@ import weakref
 from concurrent.futures.thread import BrokenThreadPool
 from typing import TYPE_CHECKING, Any, Final
 
-from tokengate_executor.engine.claims import claim, expire, is_waiting, unclaim, withdraw
+from tokengate_executor.engine.claims import (
+    bring_back,
+    claim,
+    expire,
+    fail_waiting,
+    is_waiting,
+    unclaim,
+    withdraw,
+)
 from tokengate_executor.engine.routes import profile_of
 from tokengate_executor.engine.waiting_room import WaitingRoom
 from tokengate_executor.lifecycle import TokenState
@@ -118,9 +126,30 @@ class Gate(WaitingRoom):
         timeout = profile_of(token).queue_timeout
         self.timers.set(token.submitted_at + (timeout or 0.0), end, is_moot)
 
+    def readmit(self, token: Token[Any]) -> bool:
+        """Queue a token that was away before all that wait; false: it has been settled meanwhile.
+
+        It passes bounds and closed gates: it was let in long ago.
+        """
+        route = profile_of(token).route
+        with self._locked():
+            if not bring_back(token):
+                return False
+            route.backlog.appendleft(token)
+            self.away.discard(token)
+        self._rouse_each([route])
+        if self.closed is BROKEN and fail_waiting(token, self.refusal()):
+            self.count_failed()  # nobody is left to take it
+        return True
+
     def admit_entered(self, token: Token[Any], route: Route) -> None:
         """``admit`` a token that has its place already."""
         self.admit(token, route)
+
+    def admit_entered_timed(self, token: Token[Any], route: Route) -> None:
+        """As ``admit_entered``, for a token that is to start within a time."""
+        self.admit_entered(token, route)
+        self.set_deadline(token)
 
     def enter_or_list(self, route: Route, waiter: Waiter, *, again: bool) -> bool:  # noqa: ARG002
         """Have a place for a token, or list the waiter until one may be free; here all is room."""
@@ -244,6 +273,8 @@ class Gate(WaitingRoom):
             self.is_ending = True
         for bound in self.bounds:
             bound.wake_all()
+        for act in self.at_close:
+            act()
         self.end_if_over()
 
     def end_if_over(self) -> None:

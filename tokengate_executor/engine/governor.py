@@ -117,10 +117,11 @@ class Governor:
         profile = profile_of(token)
         if profile.key is not None:
             line = self._lines.get(profile.key)
-            if line is not None:
+            if line is None:
+                self._lines[profile.key] = Line(token)
+            elif line.head is not token:  # else it comes back, to be tried again
                 line.followers.append((token, route))
                 return
-            self._lines[profile.key] = Line(token)
         self._make_ready(self._entry(token, route))
 
     def _entry(self, token: Token[Any], route: Route) -> Entry:
@@ -212,7 +213,7 @@ class Governor:
     def _obstacle(self, token: Token[Any], profile: Profile, now: float) -> ParkingSpace | None:
         """What keeps the token from starting now."""
         timeout = profile.queue_timeout
-        if timeout is not None and now >= token.submitted_at + timeout:
+        if timeout is not None and now >= token.submitted_at + timeout and not token.attempts:
             return self._overdue  # its timer is on its way
         if self.paused_operations:
             space = self.paused_operations.get(token.operation)
@@ -283,14 +284,18 @@ class Governor:
 
     # -- ends ---------------------------------------------------------------------------------------
 
-    def finish(self, token: Token[Any], *, held: bool) -> None:
-        """A token has run (``held``: it had permits), or has left the queue without."""
+    def finish(self, token: Token[Any], *, held: bool, stays: bool) -> None:
+        """A token has run (``held``: it had permits), or has left the queue without.
+
+        It keeps its key, and only that, if it ``stays``, to be tried again.
+        """
         profile = profile_of(token)
         if held:
             for limit in profile.limits:
                 limit.give_back()
                 self._unpark(limit, limit.free(self._now()))
-        self._leave_line(token)
+        if not stays:
+            self._leave_line(token)
 
     def _leave_line(self, token: Token[Any]) -> None:
         key = profile_of(token).key

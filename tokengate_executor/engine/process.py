@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
-import traceback
 import weakref
 from typing import Final
 
 from tokengate_executor.engine.crew import Crew
 from tokengate_executor.engine.gate import AFTER_EXIT
+from tokengate_executor.engine.watchdog import live_stack
 from tokengate_executor.waiting import process
 
 __all__ = ["look_after"]
@@ -47,14 +46,11 @@ def _end_all() -> None:
 
 
 def _log_abandoned(crew: Crew) -> None:
-    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
     for worker in crew.workers:
         token, thread = worker.current, worker.thread
-        if token is None or thread is None or thread.ident is None:
-            continue
-        frame = frames.get(thread.ident)
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no stack)\n"
-        _LOGGER.warning("abandoned at exit: %s on %s\n%s", token.operation, thread.name, stack)
+        if token is not None and thread is not None:
+            stack = live_stack(worker)
+            _LOGGER.warning("abandoned at exit: %s on %s\n%s", token.operation, thread.name, stack)
 
 
 def _begin_again() -> None:

@@ -6,13 +6,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable
+from math import inf
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tokengate_executor.engine.settlement import attempt
+from tokengate_executor.lifecycle import TokenState
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.bounds import Bound
     from tokengate_executor.engine.gate import Gate
     from tokengate_executor.engine.limits import Limit
+    from tokengate_executor.engine.workers import Worker
     from tokengate_executor.options import TaskOptions
     from tokengate_executor.policies.weights import Weight
     from tokengate_executor.token import Token
@@ -45,6 +50,22 @@ class Route:
         return next(iter(self.rank)) if self.rank is not None and len(self.rank) == 1 else None
 
 
+class Attempt(Protocol):
+    """What runs a token's call once, and settles the token or sees to its being tried again."""
+
+    def __call__(self, worker: Worker, token: Token[Any], /) -> None:
+        """Called on the worker's thread, with a token that was claimed for it."""
+        ...
+
+
+class Admission(Protocol):
+    """What lets a token in, or refuses it."""
+
+    def __call__(self, token: Token[Any], route: Route, /) -> None:
+        """Called on the submitter's thread."""
+        ...
+
+
 class Profile:
     """The options of a call, resolved: what a token keeps of the executor that took it.
 
@@ -53,23 +74,32 @@ class Profile:
         route: which way they take.
         limits: those of which each token needs a permit.
         admit: how its tokens enter the gate.
+        admit_entered: the same for one that has its place already.
+        attempt: how their calls are run.
         is_ordered: whether the token may have to wait for something else than a worker, or
             goes before or after others: the gate's governor then decides.
+        timeout: for how long a call may run, in seconds.
+        look_after: what is done about a call that runs for long; returns when to do that again.
     """
 
     __slots__ = (
+        "__weakref__",
         "admit",
+        "admit_entered",
+        "attempt",
         "gate",
         "is_ordered",
         "key",
         "limits",
         "log_unread_exceptions",
+        "look_after",
         "operation",
         "priority",
         "queue_timeout",
         "route",
         "sticky",
         "tenant",
+        "timeout",
         "weight",
         "weight_index",
     )
@@ -94,23 +124,37 @@ class Profile:
         self.tenant: Hashable | None = options.tenant
         self.limits = limits
         self.queue_timeout = options.queue_timeout
+        self.timeout = options.timeout
+        self.look_after: Callable[[Worker, Token[Any], float], float] = _never_again
         self.is_ordered = options.need_order
         self.log_unread_exceptions = log_unread_exceptions
-        self.admit = gate.admit if options.queue_timeout is None else gate.admit_timed
+        self.attempt: Attempt = attempt
+        self.admit: Admission
+        self.admit_entered: Admission
+        if options.queue_timeout is None:
+            self.admit, self.admit_entered = gate.admit, gate.admit_entered
+        else:
+            self.admit, self.admit_entered = gate.admit_timed, gate.admit_entered_timed
 
-    def left_queue(self, *, cancelled: bool) -> None:
+    def left_queue(self, token: Token[Any], *, cancelled: bool) -> None:
         """See ``contracts.Profile``."""
-        self.gate.shells.add(cancelled=cancelled)
+        gate = self.gate
+        if token._phase is TokenState.WAITING:
+            gate.shells.add(cancelled=cancelled)
+            return
+        gate.away.discard(token)
+        if cancelled:
+            gate.cancelled_away.append(None)
 
-    def give_up_place(self) -> None:
+    def give_up_place(self, token: Token[Any]) -> None:
         """See ``contracts.Profile``."""
-        if self.route.bound is not None:
+        if self.route.bound is not None and not token._has_no_place:
             self.route.bound.leave()
 
     def make_room(self, token: Token[Any]) -> None:
         """See ``contracts.Profile``."""
         gate = self.gate
-        self.give_up_place()
+        self.give_up_place(token)
         if self.key is not None or gate.is_ending:
             gate.post(token, held=False)
         if gate.watchers:
@@ -122,6 +166,10 @@ class Profile:
         """See ``contracts.Profile``."""
         gate = self.gate
         return submitted_at < gate.forked_at and (host is None or host is not gate.survivor)
+
+
+def _never_again(_worker: Worker, _token: Token[Any], _now: float) -> float:
+    return inf
 
 
 def profile_of(token: Token[Any]) -> Profile:

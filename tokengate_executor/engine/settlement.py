@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 from time import perf_counter
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from tokengate_executor.errors import TokenKilledError
 from tokengate_executor.lifecycle import TokenState
-from tokengate_executor.options import name_of
+from tokengate_executor.options import OperationName, name_of
+from tokengate_executor.policies.complexity import code_of
 from tokengate_executor.unread import Unread
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.workers import Worker
     from tokengate_executor.token import Token
 
-__all__ = ["attempt"]
+__all__ = ["attempt", "complete", "fail", "state_after"]
 
 _COMPLETED: Final = TokenState.COMPLETED
 _FAILED: Final = TokenState.FAILED
@@ -44,9 +45,14 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
     fn: Any = token._fn
     profile: Any = token._profile  # whatever is queued has one
     kwargs = token._kwargs
-    token._name = name = (
-        (fn.__module__, fn.__qualname__) if type(fn) is FunctionType else name_of(fn)
-    )
+    name: OperationName
+    code: CodeType | None
+    if type(fn) is FunctionType:
+        token._name = name = fn.__module__, fn.__qualname__
+        code = fn.__code__
+    else:
+        token._name = name = name_of(fn)
+        code = code_of(fn)
     if profile.weight_index:
         worker.started_by_weight[profile.weight_index] += 1
     error: BaseException | None = None
@@ -64,7 +70,7 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
         here = raised.__traceback__
         raised.__traceback__ = here.tb_next if here is not None else None
         here = None
-        if _state_after(token, raised) is _FAILED:
+        if state_after(token, raised) is _FAILED:
             worker.failed += 1
         else:
             worker.killed += 1
@@ -78,25 +84,28 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
     worker.waited_seconds += started_at - submitted_at
     if not worker.outer:
         worker.busy_seconds += ended_at - started_at
-    worker.ring.append(
-        (
-            token._id,
-            serial,
-            name,
-            profile,
-            None if error is None else (_state_after(token, error), type(error).__name__),
-            submitted_at,
-            started_at,
-            ended_at,
-        )
+    record = (
+        token._id,
+        serial,
+        name,
+        profile,
+        None if error is None else (state_after(token, error), type(error).__name__),
+        submitted_at,
+        started_at,
+        ended_at,
+        code,
+        1,
     )
+    worker.ring.append(record)
+    worker.by_operation[profile.operation or name].append(record)
     token._settled_at = ended_at
     if profile.is_ordered:
         profile.gate.post(token, held=True)  # what it held is free before anybody sees it settled
     if error is not None:
-        _fail(token, error)
+        fail(token, error)
         error = None
         return
+    # `complete`, written out.
     token._result = result
     token._exception = None
     lock = token._lock
@@ -114,8 +123,21 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
         token._call_back(callbacks, BaseException)
 
 
-def _fail(token: Token[Any], error: BaseException) -> None:
-    state = _state_after(token, error)
+def complete(token: Token[Any], result: Any) -> None:
+    """Settle a token whose call returned, and which has let go of its call."""
+    token._result = result
+    token._exception = None
+    with token._lock:
+        token._phase = _COMPLETED
+        audience = token._audience
+        callbacks = () if audience is None else audience.tell(token, _COMPLETED)
+    token._call_back(callbacks, BaseException)
+
+
+def fail(token: Token[Any], error: BaseException, state: TokenState | None = None) -> None:
+    """Settle a token whose call raised, or has come to ``state`` otherwise."""
+    if state is None:
+        state = state_after(token, error)
     with token._lock:
         callbacks = token._settle(state, None, error, token._settled_at or 0.0)
         profile = token._profile
@@ -124,7 +146,7 @@ def _fail(token: Token[Any], error: BaseException) -> None:
     token._call_back(callbacks, BaseException)
 
 
-def _state_after(token: Token[Any], error: BaseException) -> TokenState:
+def state_after(token: Token[Any], error: BaseException) -> TokenState:
     """What a call that raised has come to: it has heeded a kill, or it has failed."""
     heeded = token._kill_requested and isinstance(error, TokenKilledError)
     return TokenState.KILLED if heeded else _FAILED

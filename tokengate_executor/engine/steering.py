@@ -12,19 +12,21 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from tokengate_executor.engine.claims import is_waiting, kill_waiting
+from tokengate_executor.engine.claims import kill_waiting
 from tokengate_executor.engine.gate import AFTER_DRAIN
 from tokengate_executor.errors import InvalidOptionError
+from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.options import is_duration
 from tokengate_executor.waiting import current_thread
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.crew import Crew
-    from tokengate_executor.lifecycle import TokenState
     from tokengate_executor.policies.limits import LimitSpec
     from tokengate_executor.token import Token
 
 __all__ = ["DrainReport", "LeftToken", "Steering"]
+
+_QUARANTINED: Final = TokenState.QUARANTINED
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +145,10 @@ class Steering:
         )
 
     def _unfinished(self) -> list[Token[Any]]:
-        """What waits or runs, except the calls that we are inside of."""
+        """What waits or runs, except the calls that we are inside of, and those held for review."""
         here = (current_thread.host, current_thread.guest)
         waiting = self._gate.waiting_tokens()
+        waiting += [one for one in self._gate.away.copy() if one.state is not _QUARANTINED]
         return waiting + [
             token
             for worker in self._crew.workers
@@ -154,6 +157,10 @@ class Steering:
             if token.running()
         ]
 
+    def _all_waiting(self) -> list[Token[Any]]:
+        """What waits for its turn, to be tried again, or to be reviewed."""
+        return self._gate.waiting_tokens() + list(self._gate.away.copy())
+
     # -- purge, kill ------------------------------------------------------------------------------
 
     def purge(self, operation: str | None) -> int:
@@ -161,8 +168,8 @@ class Steering:
         _check_name("operation", operation)
         return sum(
             token.cancel()
-            for token in self._gate.waiting_tokens()
-            if is_waiting(token) and (operation is None or token.operation == operation)
+            for token in self._all_waiting()
+            if not token.running() and (operation is None or token.operation == operation)
         )
 
     def kill(self, token_id: str | None, operation: str | None) -> int:
@@ -182,7 +189,7 @@ class Steering:
 
         killed = 0
         # What waits first: what starts meanwhile is then found running.
-        for token in self._gate.waiting_tokens():
+        for token in self._all_waiting():
             if is_meant(token) and kill_waiting(token):
                 killed += 1
         for worker in self._crew.workers:

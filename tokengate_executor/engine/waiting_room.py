@@ -81,7 +81,12 @@ class WaitingRoom:
         watchers: those who wait for all to be done, and are told when a worker may be idle.
         rejected: an entry for each call that was refused for a bound: a counter that can be changed
             in any thread without a lock.
-        timed_out: how many tokens did not start in time. Only the timers' thread writes to it.
+        timed_out: how many tokens did not start, or not end, in time. Only the timers' thread writes
+            to it.
+        away: tokens that are in no queue, but will come back: they are to be tried again, or wait
+            until somebody has reviewed them. Changed under each token's lock, or the room's.
+        cancelled_away: an entry for each of them that was cancelled or killed there.
+        is_final: nothing is tried again any more.
     """
 
     def __init__(
@@ -110,6 +115,10 @@ class WaitingRoom:
         self._in_use: set[Route] = set()
         # The crew's, which knows the workers: fail what waits when there are no threads to be had.
         self.fail_unserved: Callable[[RuntimeError], None]
+        # And: end the timers' thread if no thread of a worker's is left.
+        self.end_timers: Callable[[], None] = timers.close
+        # What else is to be done when nothing is accepted any more. Must take no lock but a token's.
+        self.at_close: list[Callable[[], None]] = []
         self.forked_at = float("-inf")
         self.survivor: Worker | None = None
         # Some options need a governor as long as the executor lives.
@@ -125,7 +134,10 @@ class WaitingRoom:
             limit.renew()
         self.shells = Shells()
         self.rejected: deque[None] = deque()
-        self.posts: deque[tuple[Token[Any], bool] | None] = deque()
+        self.posts: deque[tuple[Token[Any], bool, bool] | None] = deque()
+        self.away: set[Token[Any]] = set()
+        self.cancelled_away: deque[None] = deque()
+        self.is_final = False
         self.failed_unstarted = 0
         self.timed_out = 0
         # Guards taking out of the backlogs, putting into the mailboxes and stealing from them, the
@@ -181,9 +193,12 @@ class WaitingRoom:
         except RuntimeError as error:
             self.fail_unserved(error)
 
-    def post(self, token: Token[Any], *, held: bool) -> None:
-        """A token of ordered options has run (``held``), or left the queue unrun. Never waits."""
-        self.posts.append((token, held))
+    def post(self, token: Token[Any], *, held: bool, stays: bool = False) -> None:
+        """A token of ordered options has run (``held``), or left the queue unrun. Never waits.
+
+        One that ``stays`` is to be tried again, and remains the first of its key.
+        """
+        self.posts.append((token, held, stays))
         self._tend()
 
     def _tend(self) -> None:
@@ -208,7 +223,7 @@ class WaitingRoom:
             if post is None:
                 self.governor.lift_pauses()
             elif post[0].submitted_at > self.forked_at:  # else the permits went with the parent
-                self.governor.finish(post[0], held=post[1])
+                self.governor.finish(post[0], held=post[1], stays=post[2])
 
     def _sorted(self) -> Governor | None:
         """The governor, with all that has arrived and happened so far. Called with the lock held."""
@@ -244,7 +259,7 @@ class WaitingRoom:
             governor = self._sorted()
             taken = claim_in_queue(token) if governor is None else governor.take_this(token)
         if taken:
-            profile_of(token).give_up_place()
+            profile_of(token).give_up_place(token)
         return taken
 
     def obstacles_of(self, token: Token[Any]) -> tuple[Token[Any] | None, list[tuple[Limit, int]]]:
@@ -266,13 +281,16 @@ class WaitingRoom:
     def is_left_for(self, lane: Lane) -> bool:
         """Whether this lane may have something to run, now or later."""
         if self.governor is None:
-            return self.has_work(lane)
+            # What comes back is queued before it is off this list: so look here first.
+            return bool(self.away) or self.has_work(lane)
         with self._locked():
             self._sorted()
             return self._is_anything_left()
 
     def _is_anything_left(self) -> bool:
-        """Whether a token waits at the governor's. Called with the lock held."""
+        """Whether a token waits at the governor's, or will. Called with the lock held."""
+        if self.away:
+            return True
         governor = self.governor
         return governor is not None and any(is_waiting(token) for token, _ in governor.entries())
 
@@ -381,14 +399,16 @@ class WaitingRoom:
 
     def end_idle(self) -> None:
         """Rouse all that are idle, to see that nothing can come any more. Takes no lock."""
-        self.timers.close()
+        if self.away:
+            return  # whoever ends the last of them comes here again
         while True:
             try:
                 worker = self.idle.pop()
             except IndexError:
-                return
+                break
             if worker.thread is not None:
                 worker.rouse()
+        self.end_timers()
 
     # -- emptying them ------------------------------------------------------------------------------
 

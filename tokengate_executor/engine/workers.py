@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 from tokengate_executor.engine.lanes import pin_this_thread
-from tokengate_executor.engine.settlement import attempt
-from tokengate_executor.observe.history import RawRecord
+from tokengate_executor.engine.routes import profile_of
+from tokengate_executor.observe.history import ByOperation, RawRecord
 from tokengate_executor.waiting import current_thread
 
 if TYPE_CHECKING:
@@ -38,12 +38,17 @@ class Worker:
         thread: ``None`` until the worker is first roused.
         started, completed, failed, killed: how many tokens it started, and of these how many
             returned, raised, and ended because they were killed.
+        retried: of the started ones, how many are tried again.
+        late: of the started ones, how many came to their end when their time was over.
         cancelled: how many cancelled tokens it met in the queue.
         started_by_weight: started ones by the routes' ``index``; unweighted ones are not counted again.
         busy_seconds, waited_seconds: sums over its tokens of run time and of time in the queue.
         ring: the last tokens it finished.
+        by_operation: the last attempts that it ended, by operation.
         current: the innermost token it runs.
         waits_for: the token that its call waits for, while it blocks. Guarded by the crew's lock.
+        abandoned: how many calls on its thread were given up. Guarded by the crew's lock.
+        stand_ins: the spares that stand in for these, or ``None``. Guarded by the crew's lock.
         leaving: a spare that is to end after its present call. Guarded by the crew's lock.
 
     The counters are written by the worker's own thread alone. A reader elsewhere sees each of them
@@ -52,7 +57,9 @@ class Worker:
 
     __slots__ = (
         "_wake",
+        "abandoned",
         "busy_seconds",
+        "by_operation",
         "cancelled",
         "completed",
         "crew",
@@ -62,10 +69,13 @@ class Worker:
         "killed",
         "lane",
         "lane_number",
+        "late",
         "leaving",
         "number",
         "outer",
+        "retried",
         "ring",
+        "stand_ins",
         "started",
         "started_by_weight",
         "thread",
@@ -93,10 +103,15 @@ class Worker:
         self.failed = 0
         self.cancelled = 0
         self.killed = 0
+        self.retried = 0
+        self.late = 0
+        self.abandoned = 0
+        self.stand_ins: list[Worker | None] = []
         self.started_by_weight = [0] * len(crew.gate.routes)
         self.busy_seconds = 0.0
         self.waited_seconds = 0.0
         self.ring: deque[RawRecord] = deque(maxlen=crew.history_size)
+        self.by_operation = ByOperation()
 
     def rouse(self, route: Route | None = None) -> None:
         """Called by whoever took this worker off the list of the idle, once.
@@ -111,6 +126,16 @@ class Worker:
 
     def run(self) -> None:
         """The thread's whole life."""
+        generation: int = self.crew.generation
+        thread = self.thread
+        assert thread is not None  # it is this one; when it ends there may be another
+        try:
+            self._live()
+        finally:
+            if generation == self.crew.generation:  # else the call forked, and this is the child
+                self.crew.note_ended(thread)
+
+    def _live(self) -> None:
         crew = self.crew
         if crew.pin_lanes:
             try:
@@ -138,7 +163,7 @@ class Worker:
         while True:
             token = gate.take(self)
             if token is not None:
-                attempt(self, token)
+                token._profile.attempt(self, token)  # type: ignore[union-attr]  # who queues has one
                 del token
                 if generation != crew.generation:
                     return  # the call forked: this is the child, and the crew is not ours any more
@@ -210,6 +235,7 @@ class Worker:
             self.current is None
             or len(self.outer) >= _DEEPEST_IN_PLACE
             or not self.crew.may_run(self, token)
+            or profile_of(token).timeout is not None  # nobody could leave off waiting for it
             or not self.crew.gate.take_this(token)
         ):
             return False
@@ -221,7 +247,7 @@ class Worker:
         assert current is not None
         self.outer.append(current)
         self.current = token
-        attempt(self, token)
+        profile_of(token).attempt(self, token)
         self.current = self.outer.pop()
         return True
 

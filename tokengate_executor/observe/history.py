@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import CodeType
+from typing import TYPE_CHECKING, Final
 
 from tokengate_executor.contracts import Profile
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.options import OperationName, joined
+from tokengate_executor.policies.complexity import Complexity, complexity_of_code
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.workers import Worker
     from tokengate_executor.policies.weights import Weight
 
-__all__ = ["RawRecord", "TokenRecord", "merged"]
+__all__ = ["ByOperation", "RawRecord", "TokenRecord", "merged"]
 
 RawRecord = tuple[
-    str | None, int, OperationName, Profile, tuple[TokenState, str] | None, float, float, float
+    str | None,
+    int,
+    OperationName,
+    Profile,
+    tuple[TokenState, str] | None,
+    float,
+    float,
+    float,
+    CodeType | None,
+    int,
 ]
 """What a worker notes of a token: its id, if it was asked for, and else its number among the
 worker's; its name and options; if its call raised, its state and the type of the error; when it was
-submitted, started, settled."""
+submitted, started, settled; the code of its function; how many attempts there were."""
+
+_ATTEMPTS_PER_OPERATION: Final = 64
+_MOST_OPERATIONS: Final = 1024
+
+
+class ByOperation(dict[Hashable, deque[RawRecord]]):
+    """Operation → its last attempts on one worker; written by that worker alone.
+
+    Of very many operations, those that came first are forgotten: names may be made up per call.
+    """
+
+    def __missing__(self, operation: Hashable) -> deque[RawRecord]:
+        if len(self) >= _MOST_OPERATIONS:
+            del self[next(iter(self))]
+        records = self[operation] = deque(maxlen=_ATTEMPTS_PER_OPERATION)
+        return records
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +67,8 @@ class TokenRecord:
         waited_seconds: from submission to start.
         run_seconds: from start to end of the call.
         settled_at: when the call ended, in seconds of ``time.perf_counter``.
+        attempts: how many times the call was started.
+        complexity: how much code the function has, see ``Complexity``.
     """
 
     token_id: str
@@ -51,6 +81,8 @@ class TokenRecord:
     waited_seconds: float
     run_seconds: float
     settled_at: float
+    attempts: int
+    complexity: Complexity
 
     @property
     def success(self) -> bool:
@@ -72,12 +104,23 @@ def merged(workers: Iterable[Worker], size: int) -> tuple[TokenRecord, ...]:
             waited_seconds=started_at - submitted_at,
             run_seconds=settled_at - started_at,
             settled_at=settled_at,
+            attempts=attempts,
+            complexity=complexity_of_code(code),
         )
         for worker in workers
         # A copy: the worker goes on writing.
-        for early_id, serial, name, profile, error, submitted_at, started_at, settled_at in (
-            worker.ring.copy()
-        )
+        for (
+            early_id,
+            serial,
+            name,
+            profile,
+            error,
+            submitted_at,
+            started_at,
+            settled_at,
+            code,
+            attempts,
+        ) in worker.ring.copy()
     ]
     records.sort(key=lambda record: record.settled_at)
     return tuple(records[-size:] if size else ())

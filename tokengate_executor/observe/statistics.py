@@ -8,11 +8,14 @@ from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from tokengate_executor.lifecycle import TokenState
+
 if TYPE_CHECKING:
     from tokengate_executor.engine.crew import Crew
     from tokengate_executor.engine.lanes import Lane
     from tokengate_executor.engine.limits import Limit
     from tokengate_executor.engine.workers import Worker
+    from tokengate_executor.guard.recovery import Recovery
     from tokengate_executor.policies.limits import LimitSpec
 
 __all__ = ["ExecutorStatistics", "LaneStatistics", "LimitStatistics", "gather"]
@@ -70,8 +73,8 @@ class LimitStatistics:
 class ExecutorStatistics:
     """The whole executor.
 
-    At any quiet moment ``submitted == rejected + waiting + executing + completed + failed +
-    timed_out + cancelled``.
+    At any quiet moment ``submitted == rejected + waiting + executing + retrying + quarantined +
+    completed + failed + timed_out + cancelled``.
     While calls come and go each number is right on its own, a moment ago: they are gathered from
     the workers' own counters, without stopping anybody.
 
@@ -82,9 +85,15 @@ class ExecutorStatistics:
         parked: of these, how many wait for something else than a worker: a permit, their key, a
             paused operation to be resumed. Cancelled ones that nobody has met yet included.
         executing: calls that run now.
-        completed, failed: calls that returned, that raised.
-        timed_out: calls that did not start within their ``queue_timeout``.
+        retrying: calls that wait between two attempts.
+        quarantined: calls that are held until somebody has reviewed them.
+        completed, failed: calls that returned, that raised in the end.
+        timed_out: calls that did not start within their ``queue_timeout``, or not end within their
+            ``timeout``.
         cancelled: calls that were cancelled or killed.
+        retries: how many times a call was tried again.
+        abandoned: calls whose time was over, and that still run on a thread that nobody waits for.
+        reviewed: calls that were let in though their arguments were unusually large.
         oldest_wait_seconds: for how long the oldest of the waiting calls has waited; 0.0: none does.
         pending: waiting calls that ``max_pending`` counts.
         capacity: the sum of the bounds of ``max_pending``; ``None``: it is not bounded.
@@ -105,10 +114,15 @@ class ExecutorStatistics:
     waiting: int
     parked: int
     executing: int
+    retrying: int
+    quarantined: int
     completed: int
     failed: int
     timed_out: int
     cancelled: int
+    retries: int
+    abandoned: int
+    reviewed: int
     oldest_wait_seconds: float
     pending: int
     capacity: int | None
@@ -124,7 +138,7 @@ class ExecutorStatistics:
     lanes: tuple[LaneStatistics, ...]
 
 
-def gather(crew: Crew) -> ExecutorStatistics:
+def gather(crew: Crew, recovery: Recovery) -> ExecutorStatistics:
     """What all parts of one executor's engine say of themselves."""
     gate = crew.gate
     workers = crew.workers
@@ -138,18 +152,30 @@ def gather(crew: Crew) -> ExecutorStatistics:
     failed = gate.failed_unstarted + sum(lane.failed for lane in lanes)
     cancelled = gate.shells.cancelled_and_gone + len(gate.shells.cancelled)
     cancelled += sum(worker.cancelled + worker.killed for worker in workers)
+    cancelled += len(gate.cancelled_away)
     rejected = len(gate.rejected)
+    away = [token.state for token in gate.away.copy()]
+    retrying = away.count(TokenState.RETRYING)
+    quarantined = away.count(TokenState.QUARANTINED)
     now = perf_counter()
     return ExecutorStatistics(
-        submitted=rejected + waiting + executing + completed + failed + gate.timed_out + cancelled,
+        submitted=sum(
+            (rejected, waiting, executing, retrying, quarantined),
+            start=completed + failed + gate.timed_out + cancelled,
+        ),
         rejected=rejected,
         waiting=waiting,
         parked=facts.parked,
         executing=executing,
+        retrying=retrying,
+        quarantined=quarantined,
         completed=completed,
         failed=failed,
         timed_out=gate.timed_out,
         cancelled=cancelled,
+        retries=sum(worker.retried for worker in workers) + recovery.retried_after_timeout,
+        abandoned=sum(worker.abandoned for worker in workers),
+        reviewed=len(recovery.reviewed),
         oldest_wait_seconds=0.0 if facts.oldest is None else max(0.0, now - facts.oldest),
         pending=sum(bound.pending for bound in gate.bounds),
         capacity=sum(bound.size for bound in gate.bounds) if gate.bounds else None,
@@ -174,12 +200,13 @@ def _of_lane(
     failed = sum(worker.failed for worker in own)
     killed = sum(worker.killed for worker in own)
     started = sum(worker.started for worker in own)
+    elsewhere = sum(worker.retried + worker.late + worker.abandoned for worker in own)
     return LaneStatistics(
         number=lane.number,
         cpus=lane.cpus,
         workers=sum(worker.lane is lane for worker in running),
         depth=len(lane.mailbox),
-        executing=max(0, started - completed - failed - killed),
+        executing=max(0, started - completed - failed - killed - elsewhere),
         completed=completed,
         failed=failed,
         killed=killed,

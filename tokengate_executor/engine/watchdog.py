@@ -1,0 +1,97 @@
+"""The watchdog: it looks at calls that may run too long, when the first of them may have.
+
+Guarantees
+    * A call is looked at when its moment has come, not before, and soon after it.
+    * A call that ends in time costs an attribute, and no timer of its own.
+
+Assumes
+    * As ``engine.timers``. Reading and writing ``next_look`` is atomic.
+
+Why no moment is missed: ``mind`` writes the token's moment and *then* reads ``next_look``. ``_look``
+sets that to never and *then* reads the tokens' moments, and sets a timer for the nearest. Whichever came
+second sees the other. Two that set a timer at once each set their own: one look too many does no harm.
+"""
+
+# The engine is the token's other half; users see only the class.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from math import inf
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tokengate_executor.engine.timers import Timers
+    from tokengate_executor.engine.workers import Worker
+    from tokengate_executor.token import Token
+
+__all__ = ["Watchdog", "live_stack"]
+
+_LOGGER: Final = logging.getLogger("tokengate_executor")
+
+
+class Watchdog:
+    """Looks after the calls of one executor that are to be looked after.
+
+    Attributes:
+        next_look: when it will look next, in seconds of ``time.perf_counter``.
+    """
+
+    def __init__(
+        self,
+        timers: Timers,
+        workers: Callable[[], Iterable[Worker]],
+        look_after: Callable[[Worker, Token[Any], float], float],
+    ) -> None:
+        """``look_after``: whose moment has come; returns when to look at that one again."""
+        self._timers = timers
+        self._workers = workers
+        self._look_after = look_after
+        self.next_look = inf
+
+    def renew(self) -> None:
+        """In a forked child: what runs here now was not minded here."""
+        self.next_look = inf
+
+    def mind(self, token: Token[Any], when: float) -> None:
+        """Look at this token, which runs now, at that moment. Takes no lock."""
+        token._look_at = when
+        if when < self.next_look:
+            self._look_at(when)
+
+    def _look_at(self, when: float) -> None:
+        self.next_look = when
+        self._timers.set(when, self._look)
+
+    def _look(self) -> None:
+        """On the timers' thread."""
+        self.next_look = inf
+        now = perf_counter()
+        nearest = inf
+        for worker in self._workers():
+            for token in worker.executing():
+                when: float = getattr(token, "_look_at", inf)
+                if when <= now:
+                    try:
+                        when = self._look_after(worker, token, now)
+                    except Exception:
+                        _LOGGER.exception("cannot look after %s", token.operation)
+                        when = inf
+                    token._look_at = when
+                nearest = min(nearest, when)
+        if nearest < self.next_look:
+            self._look_at(nearest)
+
+
+def live_stack(worker: Worker) -> str:
+    """Where the worker's thread is now, as a traceback's text; no values of variables."""
+    thread = worker.thread
+    frames = sys._current_frames()
+    frame = None if thread is None or thread.ident is None else frames.get(thread.ident)
+    return "(no stack)\n" if frame is None else "".join(traceback.format_stack(frame))

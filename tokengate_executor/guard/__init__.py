@@ -1,0 +1,1 @@
+"""What failures teach: which calls must not run again unseen."""

@@ -1,0 +1,128 @@
+"""Recovery: what an executor has for failures, shared by all its calls."""
+
+# The engine is the token's other half; users see only the class.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import random
+from _thread import allocate_lock
+from collections import deque
+from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
+
+from tokengate_executor.engine.routes import profile_of
+from tokengate_executor.engine.watchdog import Watchdog
+from tokengate_executor.guard.house import GuardHouse
+from tokengate_executor.guard.quarantine import Quarantine
+from tokengate_executor.guard.store import QuarantineStore
+from tokengate_executor.guard.supervision import Supervisor
+from tokengate_executor.options import TaskOptions
+from tokengate_executor.policies.retry import BudgetAccount, RetryBudget
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tokengate_executor.engine.crew import Crew
+    from tokengate_executor.engine.routes import Profile
+    from tokengate_executor.engine.workers import Worker
+    from tokengate_executor.guard.quarantine import Replay
+    from tokengate_executor.policies.breaker import BreakerPolicy
+    from tokengate_executor.token import Token
+
+__all__ = ["Recovery"]
+
+
+class Recovery:
+    """The guard house, the quarantine, the retry budgets and the watchdog of one executor.
+
+    Attributes:
+        defaults: the options that hold where a call says nothing.
+        is_guarded: whether calls ask the guard house.
+        is_quarantining: whether calls that are given up are stored.
+        reviewed: an entry for each call that was unusually large, and let in.
+        retried_after_timeout: how many calls are tried again that were cut off. Only the timers' thread
+            writes to it.
+        draw: random numbers from 0 to below 1, for jitter.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        *,
+        defaults: TaskOptions,
+        breaker: BreakerPolicy | None,
+        store: QuarantineStore | None,
+        replay: Replay,
+    ) -> None:
+        self.crew: Final = crew
+        self.defaults: Final = defaults
+        self.is_guarded = breaker is not None
+        self.is_quarantining: Final = store is not None
+        self.house: Final = GuardHouse(lambda: crew.workers, breaker, self._arm)
+        self.quarantine: Final = Quarantine(store or QuarantineStore(), crew.gate, replay)
+        self.watchdog: Final = Watchdog(crew.gate.timers, lambda: crew.workers, _look_after)
+        self.draw = random.random
+        self._profiles: WeakSet[Profile] = WeakSet()
+        self._accounts: dict[RetryBudget, BudgetAccount] = {}
+        self.renew()
+        crew.at_fork.append(self.begin_again)
+        crew.gate.at_close.append(self.quarantine.let_go)
+
+    def renew(self) -> None:
+        """Begin with nothing: at first, and in a forked child."""
+        # Guards the accounts, and what is in them. Taken by workers only, after an attempt.
+        self._lock = allocate_lock()
+        self._accounts.clear()
+        self.reviewed: deque[None] = deque()
+        self.retried_after_timeout = 0
+
+    def begin_again(self) -> None:
+        """In a forked child."""
+        self.renew()
+        self.house.renew()
+        self.quarantine.renew()
+        self.watchdog.renew()
+
+    def supervise(self, profile: Profile, said: TaskOptions) -> None:
+        """Look after the calls of a new profile, if there is anything to be done for them.
+
+        Raises:
+            RuntimeError: the system gives no thread for timers.
+        """
+        options = said.over(self.defaults)
+        profile.timeout = options.timeout
+        if options.need_care or self.is_guarded:
+            if options.need_care:
+                self.crew.gate.timers.start()
+            Supervisor(self, profile, options)
+        else:
+            self._profiles.add(profile)
+
+    def _arm(self) -> None:
+        """Have calls of profiles that need no care otherwise ask the guard house, too."""
+        self.is_guarded = True
+        while self._profiles:
+            Supervisor(self, self._profiles.pop(), self.defaults)
+
+    # -- budgets ----------------------------------------------------------------------------------
+
+    def earn(self, budget: RetryBudget, now: float) -> None:
+        """A call succeeded that has this budget."""
+        with self._lock:
+            self._account_of(budget).earn(now)
+
+    def spend(self, budget: RetryBudget, now: float) -> bool:
+        """Pay for a retry; false: it must not be made."""
+        with self._lock:
+            return self._account_of(budget).spend(now)
+
+    def _account_of(self, budget: RetryBudget) -> BudgetAccount:
+        account = self._accounts.get(budget)
+        if account is None:
+            account = self._accounts[budget] = BudgetAccount(budget)
+        return account
+
+
+def _look_after(worker: Worker, token: Token[Any], now: float) -> float:
+    return profile_of(token).look_after(worker, token, now)

@@ -1,0 +1,443 @@
+"""Supervision: what is done about the failures of one profile's calls.
+
+A profile without it costs nothing for it: its ``admit`` and ``attempt`` are the gate's and settlement's
+own. With it, both are the supervisor's, which asks the guard house before a call is let in, and decides
+after each attempt whether the token settles or is tried again.
+
+Guarantees
+    * An attempt ends once: by its own thread, or because its time is over (``_end``).
+    * A token that is tried again waits in no queue and holds nothing but its key; see ``engine.claims``.
+
+The steps of ``attempt`` are those of ``engine.settlement.attempt``, which says why they are in this
+order.
+"""
+
+# The engine is the token's other half; users see only the class.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import logging
+from math import inf
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from tokengate_executor.engine.claims import fail_waiting, put_away
+from tokengate_executor.engine.gate import BROKEN
+from tokengate_executor.engine.settlement import complete, fail, state_after
+from tokengate_executor.engine.watchdog import live_stack
+from tokengate_executor.errors import TokenQuarantinedError, TokenTimeoutError
+from tokengate_executor.guard.tenacity import Reviewer
+from tokengate_executor.lifecycle import TokenState
+from tokengate_executor.options import name_of
+from tokengate_executor.policies.breaker import CircuitState
+from tokengate_executor.policies.complexity import code_of, complexity_of_code
+from tokengate_executor.policies.retry import RetryPolicy, asks_to_end
+from tokengate_executor.policies.spikes import Finding
+from tokengate_executor.token import EarlierAttempts
+
+if TYPE_CHECKING:
+    from tokengate_executor.engine.routes import Profile, Route
+    from tokengate_executor.engine.workers import Worker
+    from tokengate_executor.guard.recovery import Recovery
+    from tokengate_executor.options import TaskOptions
+    from tokengate_executor.token import Token
+
+__all__ = ["Supervisor"]
+
+_LOGGER: Final = logging.getLogger("tokengate_executor")
+
+_LONGEST_ERROR_TEXT: Final = 200
+
+_EXECUTING: Final = TokenState.EXECUTING
+_COMPLETED: Final = TokenState.COMPLETED
+
+
+class Supervisor:
+    """Looks after the calls of one profile."""
+
+    def __init__(self, recovery: Recovery, profile: Profile, options: TaskOptions) -> None:
+        """From here on the profile's calls are let in and run by this."""
+        self._recovery = recovery
+        self._profile = profile
+        self._gate = profile.gate
+        self._retry = options.retry
+        self._timeout = options.timeout
+        self._slow_after = options.slow_after
+        self._spikes = options.spikes
+        moments = [one for one in (options.timeout, options.slow_after) if one is not None]
+        self._first_look = min(moments) if moments else None
+        self._reviewer = None
+        if self._retry is not None and not isinstance(self._retry, RetryPolicy):
+            self._reviewer = Reviewer(self._retry)
+        self._admit = profile.admit
+        self._admit_entered = profile.admit_entered
+        profile.admit = self.admit
+        profile.admit_entered = self.admit_entered
+        profile.attempt = self.attempt
+        profile.look_after = self.look_after
+
+    # -- in ---------------------------------------------------------------------------------------
+
+    def admit(self, token: Token[Any], route: Route) -> None:
+        """As the gate's, for a call that is let in; one that is held is not queued.
+
+        Raises:
+            OperationBlockedError: the operation is blocked.
+            TokenQuarantinedError: the arguments are a spike, and the policy refuses it.
+        """
+        if self._is_let_in(token):
+            try:
+                self._admit(token, route)
+            except RuntimeError:
+                self._forgo(token)
+                raise
+
+    def admit_entered(self, token: Token[Any], route: Route) -> None:
+        """The same for a token that has its place already."""
+        is_let_in = False
+        try:
+            is_let_in = self._is_let_in(token)
+        finally:
+            if not is_let_in and route.bound is not None:
+                route.bound.leave()
+        if is_let_in:
+            try:
+                self._admit_entered(token, route)
+            except RuntimeError:
+                self._forgo(token)
+                raise
+
+    def _is_let_in(self, token: Token[Any]) -> bool:
+        fn = token._fn
+        assert fn is not None
+        spikes = self._spikes
+        is_guarded = self._recovery.is_guarded
+        if spikes is None and not is_guarded:
+            return True
+        house = self._recovery.house
+        record = house.record_of(self._profile.operation or name_of(fn))
+        if is_guarded:
+            ticket = house.enter(record)
+            token._ticket = record, ticket
+            if ticket.trial:
+                token.add_done_callback(self._forgo)  # one that is never run has no outcome
+        if spikes is None:
+            return True
+        try:
+            cost = spikes.cost_of(token._args, token._kwargs or {})
+            verdict = house.judge(record, cost, spikes)
+            if verdict.finding is Finding.NORMAL:
+                token._cost = record, cost
+                return True
+            return self._is_spike_let_in(token, str(verdict), verdict.finding)
+        except BaseException:
+            self._forgo(token)
+            raise
+
+    def _is_spike_let_in(self, token: Token[Any], verdict: str, finding: Finding) -> bool:
+        assert self._spikes is not None
+        if finding is Finding.REVIEW:
+            self._recovery.reviewed.append(None)
+            _LOGGER.warning("a call of %s is unusually large: %s", token.operation, verdict)
+            return True
+        if self._spikes.action == "refuse":
+            self._gate.rejected.append(None)
+            raise TokenQuarantinedError(token.operation, verdict)
+        _LOGGER.warning("a call of %s is held in quarantine: %s", token.operation, verdict)
+        self._recovery.quarantine.hold(token, verdict)
+        return False
+
+    def _forgo(self, token: Token[Any]) -> None:
+        given = token._ticket
+        if given is not None:
+            self._recovery.house.forgo(*given)
+
+    # -- an attempt -------------------------------------------------------------------------------
+
+    def attempt(self, worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, PLR0915
+        """As ``engine.settlement.attempt``; but afterwards the token may be tried again."""
+        serial = worker.started
+        worker.started = serial + 1
+        token._serial = serial
+        token._host = worker
+        token._lane = worker.lane_number
+        fn: Any = token._fn
+        profile = self._profile
+        token._name = name = name_of(fn)
+        if profile.weight_index:
+            worker.started_by_weight[profile.weight_index] += 1
+        context: Any = token._context
+        if self._retry is not None:
+            context = context.copy()  # each attempt begins with what the submitter had
+        attempts = 1
+        earlier = token._earlier
+        if earlier is not None:
+            earlier.started = attempts = earlier.started + 1
+        error: BaseException | None = None
+        result: Any = None
+        token._started_at = started_at = perf_counter()
+        if self._first_look is not None:
+            self._recovery.watchdog.mind(token, started_at + self._first_look)
+        try:
+            result = context.run(fn, *token._args, **(token._kwargs or {}))
+        except BaseException as raised:  # as in settlement
+            error = raised
+            here = raised.__traceback__
+            raised.__traceback__ = here.tb_next if here is not None else None
+            here = None
+        ended_at = perf_counter()
+        context = None
+        worker.current = None
+        if not worker.outer:
+            worker.busy_seconds += ended_at - started_at
+        if attempts == 1:
+            worker.waited_seconds += started_at - token.submitted_at
+        if self._timeout is not None and not self._end(token, started_at):
+            fn = result = error = None
+            self._come_late(worker, token)
+            return
+        state = _COMPLETED if error is None else state_after(token, error)
+        record = (
+            token._id,
+            serial,
+            name,
+            profile,
+            None if error is None else (state, type(error).__name__),
+            token.submitted_at if attempts == 1 else started_at,
+            started_at,
+            ended_at,
+            code_of(fn),
+            attempts,
+        )
+        fn = None
+        worker.by_operation[profile.operation or name].append(record)
+        self._tell(token, state, ended_at)
+        if self._retry is not None:
+            again = self._is_tried_again(token, attempts, error, result, ended_at)
+            if again is not None:
+                worker.retried += 1
+                self._try_again(token, error, result, again)
+                error = result = None
+                return
+        if error is None:
+            worker.completed += 1
+        elif state is TokenState.FAILED:
+            worker.failed += 1
+            self._give_up(token, error)
+        else:
+            worker.killed += 1
+        worker.ring.append(record)
+        token._fn = token._kwargs = token._context = None
+        token._args = ()
+        token._settled_at = ended_at
+        if profile.is_ordered:
+            profile.gate.post(token, held=True)
+        if error is not None:
+            fail(token, error)
+        else:
+            complete(token, result)
+        error = result = None
+
+    def _end(self, token: Token[Any], started_at: float) -> bool:
+        """End the attempt that began then; false: it has been ended. Of two who try, one does it."""
+        with token._lock:
+            if (
+                token._phase is not _EXECUTING
+                or token._started_at != started_at
+                or token._ended_attempt == started_at
+            ):
+                return False
+            token._ended_attempt = started_at
+            return True
+
+    def _come_late(self, worker: Worker, token: Token[Any]) -> None:
+        """The attempt was given up while it ran: its token may be anywhere by now."""
+        worker.late += 1
+        _LOGGER.info(
+            "a call of %s ended after its time; what it came to is dropped", token.operation
+        )
+        if self._profile.is_ordered:
+            # What the call used is free only now; its key was kept if it is to be tried again.
+            self._gate.post(token, held=True, stays=not token.done())
+        self._recovery.crew.come_back(worker)
+
+    def _tell(self, token: Token[Any], state: TokenState, now: float) -> None:
+        """Tell the guard house, the budget and the history of costs how the attempt has ended."""
+        given = token._ticket
+        succeeded = state is _COMPLETED
+        if given is not None and state is not TokenState.KILLED:
+            self._recovery.house.tell(*given, now, failed=not succeeded)
+        if succeeded:
+            if isinstance(self._retry, RetryPolicy) and self._retry.budget is not None:
+                self._recovery.earn(self._retry.budget, now)
+            cost = token._cost
+            if cost is not None:
+                cost[0].new_costs.append(cost[1])
+
+    # -- again, or not ------------------------------------------------------------------------------
+
+    def _is_tried_again(
+        self,
+        token: Token[Any],
+        attempts: int,
+        error: BaseException | None,
+        result: object,
+        now: float,
+    ) -> float | None:
+        """After how many seconds the token is tried again; ``None``: it is not."""
+        if (
+            self._gate.is_final
+            or token.kill_requested
+            or (error is not None and asks_to_end(error))
+        ):
+            return None
+        try:
+            if self._reviewer is not None:
+                delay = self._reviewer.delay_after(token, attempts, error, result, now)
+            elif error is not None:
+                delay = self._delay_after(token, attempts, error, now)
+            else:
+                return None
+        except Exception:
+            _LOGGER.exception("the retry policy of %s failed: not tried again", token.operation)
+            return None
+        if delay is not None and self._is_blocked(token):
+            _note(error, "not tried again: the operation is blocked")
+            return None
+        return delay
+
+    def _delay_after(
+        self, token: Token[Any], attempts: int, error: BaseException, now: float
+    ) -> float | None:
+        policy = self._retry
+        assert isinstance(policy, RetryPolicy)
+        if not policy.is_worth_it(error):
+            return None
+        code = code_of(token._fn)
+        if attempts >= policy.attempts_for(lambda: complexity_of_code(code).level):
+            return None
+        delay = policy.delay_after(attempts, self._recovery.draw())
+        if policy.timeout is not None and now + delay > token.submitted_at + policy.timeout:
+            _note(error, f"not tried again: {policy.timeout:g} s (timeout) would be over")
+            return None
+        if policy.budget is not None and not self._recovery.spend(policy.budget, now):
+            _note(error, "not tried again: the executor's retry budget is spent")
+            return None
+        return delay
+
+    def _is_blocked(self, token: Token[Any]) -> bool:
+        given = token._ticket
+        return given is not None and given[0].circuit.state is CircuitState.OPEN
+
+    def _try_again(
+        self, token: Token[Any], error: BaseException | None, result: object, delay: float
+    ) -> None:
+        earlier = token._earlier
+        if earlier is None:
+            earlier = token._earlier = EarlierAttempts(token._started_at or 0.0)
+        outcome = f"returned {type(result).__name__}" if error is None else _told(error)
+        earlier.errors.append(f"attempt {earlier.started}: {outcome}")
+        gate = self._gate
+        put_away(token, TokenState.RETRYING)
+        if self._profile.is_ordered and not isinstance(error, TokenTimeoutError):
+            gate.post(token, held=True, stays=True)
+        gate.timers.set(perf_counter() + delay, lambda: gate.readmit(token), token.done)
+        # Cancelled, or broken down, since we looked: who did that did not see it.
+        if gate.is_final:
+            token.cancel()
+        elif gate.closed is BROKEN and fail_waiting(token, gate.refusal()):
+            gate.count_failed()
+
+    def _give_up(self, token: Token[Any], error: BaseException) -> None:
+        earlier = token._earlier
+        if earlier is not None:
+            for line in earlier.errors:
+                _note(error, line)
+            earlier.tenacity = None
+        if self._retry is not None and self._recovery.is_quarantining and not asks_to_end(error):
+            identifier = self._recovery.quarantine.take_in(token, "given up", error)
+            if identifier is not None:
+                _note(error, f"the call is in quarantine, id {identifier}")
+
+    # -- while it runs, on the timers' thread -------------------------------------------------------
+
+    def look_after(self, worker: Worker, token: Token[Any], now: float) -> float:
+        """It may have run for too long; returns when to look again, in ``perf_counter`` seconds."""
+        started_at = token.started_at or now
+        next_look = inf
+        if self._slow_after is not None and token._logged_attempt != started_at:
+            if now >= started_at + self._slow_after:
+                token._logged_attempt = started_at
+                _LOGGER.warning(
+                    "%s has been running for %.1f s\n%s",
+                    token.operation,
+                    now - started_at,
+                    live_stack(worker),
+                )
+            else:
+                next_look = started_at + self._slow_after
+        if self._timeout is not None:
+            if now >= started_at + self._timeout:
+                self._cut_off(worker, token, started_at, now)
+                return inf
+            next_look = min(next_look, started_at + self._timeout)
+        return next_look
+
+    def _cut_off(self, worker: Worker, token: Token[Any], started_at: float, now: float) -> None:
+        assert self._timeout is not None
+        stack = live_stack(worker)
+        if not self._end(token, started_at):
+            return  # it came to its end this very moment
+        recovery, gate, profile = self._recovery, self._gate, self._profile
+        recovery.crew.abandon(worker)
+        error = TokenTimeoutError(token.operation, timeout=self._timeout)
+        _LOGGER.warning("%s; its thread goes on, unheard\n%s", error, stack)
+        fn: Any = token._fn
+        name = name_of(fn)
+        attempts = token.attempts
+        state = TokenState.TIMEOUT
+        outcome = state, type(error).__name__
+        record = (
+            None,
+            0,
+            name,
+            profile,
+            outcome,
+            started_at,
+            started_at,
+            now,
+            code_of(fn),
+            attempts,
+        )
+        recovery.house.cut_off[profile.operation or name].append(record)
+        self._tell(token, state, now)
+        if self._retry is not None:
+            again = self._is_tried_again(token, attempts, error, None, now)
+            if again is not None:
+                recovery.retried_after_timeout += 1
+                self._try_again(token, error, None, again)
+                return
+        self._give_up(token, error)
+        token._kill_requested = True  # for a call that heeds it
+        token._settled_at = now
+        gate.timed_out += 1
+        fail(token, error, state)
+        gate.tell_watchers()
+
+
+def _told(error: BaseException) -> str:
+    """The error in a line. Its text is the user's code."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text cannot be had)"
+    if len(text) > _LONGEST_ERROR_TEXT:
+        text = f"{text[:_LONGEST_ERROR_TEXT]}…"
+    kind = type(error).__name__
+    return f"{kind}: {text}" if text else kind
+
+
+def _note(error: BaseException | None, text: str) -> None:
+    if error is not None:
+        BaseException.add_note(error, text)
