@@ -15,6 +15,7 @@ import os
 import queue
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, wait
 from contextlib import suppress
@@ -87,11 +88,12 @@ def controlled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(crew, "threading", ControlledThreading())
     monkeypatch.setattr(timers, "threading", ControlledThreading())
     monkeypatch.setattr(steering, "SimpleQueue", queue._PySimpleQueue)
+    monkeypatch.setattr(crew, "SimpleQueue", queue._PySimpleQueue)
     monkeypatch.setattr(shells, "_MANY_AT_LEAST", 1)
     topology = Topology.detect()
     monkeypatch.setattr(Topology, "detect", lambda: topology)
     # An executor of a broken-off schedule is left as it is: nobody could run what a finaliser rouses.
-    unfinished = SimpleNamespace(finalize=lambda *_: SimpleNamespace())
+    unfinished = SimpleNamespace(finalize=lambda *_: SimpleNamespace(), ref=weakref.ref)
     monkeypatch.setattr(executor_module, "weakref", unfinished)
     monkeypatch.setattr(executor_module, "look_after", lambda *_, **__: None)
     gc.disable()

@@ -19,7 +19,6 @@ from tokengate_executor.engine.assembly import (
     MaxPending,
     Plan,
     assemble,
-    check_breaker,
     check_count,
     default_max_workers,
 )
@@ -148,7 +147,6 @@ class TokenGateExecutor(ThreadPoolExecutor):
     ) -> None:
         # The parent's __init__ is not run: it would build machinery that is never used.
         care = TaskOptions(retry=retry, timeout=timeout, slow_after=slow_after, spikes=spikes)
-        check_breaker(breaker)
         store = store_of(quarantine)
         plan = Plan(
             max_workers=default_max_workers() if max_workers is None else max_workers,
@@ -168,6 +166,7 @@ class TokenGateExecutor(ThreadPoolExecutor):
             limits=limits,
             ageing=ageing,
             keep_alive=keep_alive,
+            breaker=breaker,
         )
         self._crew, self._topology, self._policy = assemble(plan)
         self._gate = self._crew.gate

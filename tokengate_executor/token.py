@@ -116,10 +116,9 @@ class Token(Future[T]):
     _unread: Unread | None = None
     _earlier: EarlierAttempts | None = None
     _has_no_place: bool = False
-    # Of supervised ones: leave to be called, and its price, each with what the guard house keeps of
-    # the operation; and of which attempt, by its start, it is known that it ended, that it is slow.
+    # Of supervised ones: leave to make a trial call, with what the guard house keeps of the
+    # operation; and of which attempt, by its start, it is known that it ended, that it is slow.
     _ticket: tuple[Any, Any] | None = None
-    _cost: tuple[Any, float] | None = None
     _ended_attempt: float | None = None
     _logged_attempt: float | None = None
     _kill_requested: bool = False

@@ -6,13 +6,11 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tokengate_executor.errors import InvalidOptionError
 from tokengate_executor.policies.breaker import (
-    BUCKETS,
     MOVES,
     BreakerPolicy,
     Circuit,
@@ -32,17 +30,15 @@ def entered(circuit: Circuit, now: float) -> Ticket:
     return ticket
 
 
-def run(circuit: Circuit, now: float, *, successes: int = 0, failures: int = 0) -> None:
-    """Make calls that end at once, the successful ones first."""
-    for failed in [False] * successes + [True] * failures:
-        ticket = entered(circuit, now)
-        (circuit.failed if failed else circuit.succeeded)(ticket, now)
+def count(circuit: Circuit, now: float, *, successes: int = 0, failures: int = 0) -> None:
+    """Say how the calls of the window ended, as whoever counts them does after a failure."""
+    circuit.judge(now, successes + failures, failures)
 
 
 def opened(policy: BreakerPolicy | None = None, now: float = 0.0) -> Circuit:
     """A circuit that has just opened because calls failed."""
     circuit = Circuit(policy or BreakerPolicy())
-    run(circuit, now, failures=circuit.policy.min_calls)
+    count(circuit, now, failures=circuit.policy.min_calls)
     assert circuit.state is OPEN
     return circuit
 
@@ -50,9 +46,9 @@ def opened(policy: BreakerPolicy | None = None, now: float = 0.0) -> Circuit:
 def test_over_the_rate_is_strictly_over() -> None:
     """9 failures of 10 are 90 %, not over it; 10 of 11 are."""
     circuit = Circuit(BreakerPolicy())
-    run(circuit, 0.0, successes=1, failures=9)
+    count(circuit, 0.0, successes=1, failures=9)
     assert circuit.state is CLOSED
-    run(circuit, 0.0, failures=1)
+    count(circuit, 0.0, successes=1, failures=10)
     assert circuit.state is OPEN
 
 
@@ -72,23 +68,13 @@ def test_shares_are_exact(failures: int, calls: int, rate: float, blocks: bool) 
 
 
 def test_below_the_least_number_of_calls_nothing_opens_it() -> None:
-    """Nine failures of nine are not enough; the tenth call opens it, even if it succeeds."""
+    """Nine failures of nine are not enough; nine of ten are."""
     policy = BreakerPolicy(failure_rate=0.5)
     circuit = Circuit(policy)
-    run(circuit, 0.0, failures=9)
+    count(circuit, 0.0, failures=9)
     assert circuit.state is CLOSED
-    run(circuit, 0.0, successes=1)
+    count(circuit, 0.0, successes=1, failures=9)
     assert circuit.state is OPEN
-
-
-def test_what_is_long_ago_is_forgotten() -> None:
-    """Failures count within the window only."""
-    circuit = Circuit(BreakerPolicy(window=60))
-    run(circuit, 0.0, failures=9)
-    run(circuit, 61.0, failures=9)
-    assert circuit.state is CLOSED
-    assert circuit.describe(61.0).calls == 9
-    assert circuit.describe(1e9).calls == 0
 
 
 def test_open_lets_nobody_in_before_its_time() -> None:
@@ -102,7 +88,7 @@ def test_open_lets_nobody_in_before_its_time() -> None:
 
 
 def test_successful_trials_close_it() -> None:
-    """When all three succeed it is closed, with an empty window."""
+    """When all three succeed it is closed, and calls count that begin from then on."""
     circuit = opened()
     trials = [entered(circuit, 30.0) for _ in range(3)]
     for trial in trials[:2]:
@@ -111,6 +97,7 @@ def test_successful_trials_close_it() -> None:
     assert circuit.may_enter(31.0) is None, "those that succeeded are not replaced"
     circuit.succeeded(trials[2], 31.0)
     assert circuit.state is CLOSED
+    assert circuit.closed_since == 31.0
     assert circuit.describe(31.0).calls == 0
 
 
@@ -142,7 +129,7 @@ def test_results_from_before_do_not_count() -> None:
     """A call that began before the circuit opened says nothing about it afterwards."""
     circuit = Circuit(BreakerPolicy())
     slow = entered(circuit, 0.0)
-    run(circuit, 0.0, failures=10)
+    count(circuit, 0.0, failures=10)
     for _ in range(3):
         entered(circuit, 30.0)
     for _ in range(5):
@@ -196,7 +183,7 @@ def test_seconds_by_hand_are_checked(seconds: Any) -> None:
 def test_the_report_says_rate_count_and_when() -> None:
     """What a refusal has to say is there: the share, the number, and the time."""
     circuit = Circuit(BreakerPolicy(failure_rate=0.5))
-    run(circuit, 100.0, successes=3, failures=7)
+    count(circuit, 100.0, successes=3, failures=7)
     report = circuit.describe(110.0)
     assert report == CircuitReport(OPEN, 10, 7, 130.0, 20.0, 0, 1)
     assert report.failure_rate == 0.7
@@ -272,40 +259,6 @@ def test_the_table_has_no_dead_end() -> None:
     assert reached[HALF_OPEN] == {OPEN, CLOSED}
 
 
-@given(
-    st.lists(st.tuples(st.floats(0, 30), st.booleans()), max_size=80),
-    st.floats(0.001, 100),
-    st.floats(-1e6, 1e6),
-)
-def test_the_window_is_what_it_says(
-    calls: list[tuple[float, bool]], seconds: float, start: float
-) -> None:
-    """It counts all calls of 19/20 of the window and none from before it."""
-    circuit = Circuit(BreakerPolicy(window=seconds, min_calls=1000))
-    now, told = start, list[tuple[float, bool]]()
-    for step, failed in calls:
-        now += step
-        run(circuit, now, failures=failed, successes=not failed)
-        told.append((now, failed))
-        report = circuit.describe(now)
-        shorter, longer = seconds * (BUCKETS - 1) / BUCKETS - 1e-6, seconds + 1e-6
-        surely = [failed for at, failed in told if at > now - shorter]
-        perhaps = [failed for at, failed in told if at > now - longer]
-        assert len(surely) <= report.calls <= len(perhaps)
-        assert sum(surely) <= report.failures <= sum(perhaps)
-
-
-def test_a_late_result_counts_as_of_the_latest_moment() -> None:
-    """Moments that were read in another order than they are told upset nothing."""
-    circuit = Circuit(BreakerPolicy(window=20))
-    ticket = entered(circuit, 100.0)
-    circuit.failed(ticket, 100.0)
-    circuit.failed(ticket, 50.0)
-    assert circuit.describe(60.0).calls == 2
-    assert circuit.describe(119.0).calls == 2
-    assert circuit.describe(121.0).calls == 0
-
-
 class CircuitMachine(RuleBasedStateMachine):
     """Random calls, results, cancellations and hands on one circuit."""
 
@@ -369,6 +322,21 @@ class CircuitMachine(RuleBasedStateMachine):
         self.succeeded_trials += ticket.trial and way == "succeeded"
         if ticket.trial and way == "failed":
             assert self.circuit.state is OPEN
+        if not ticket.trial:
+            assert self.circuit.describe(self.now) == described, "it is counted elsewhere"
+        self.follow(before, self.circuit.state)
+
+    @rule(successes=st.integers(0, 4), failures=st.integers(0, 4))
+    def count(self, successes: int, failures: int) -> None:
+        """Say how the calls within the window have ended."""
+        before, described = self.circuit.state, self.circuit.describe(self.now)
+        count(self.circuit, self.now, successes=successes, failures=failures)
+        if before is CLOSED and self.policy.blocks(failures, successes + failures):
+            assert self.circuit.state is OPEN
+            report = self.circuit.describe(self.now)
+            assert (report.calls, report.failures) == (successes + failures, failures)
+        else:
+            assert self.circuit.describe(self.now) == described
         self.follow(before, self.circuit.state)
 
     @rule(seconds=st.none() | st.floats(0.1, 8))

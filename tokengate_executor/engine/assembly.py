@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from time import perf_counter
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from tokengate_executor.engine.bounded import ON_FULL, BoundedGate, OnFull
 from tokengate_executor.engine.bounds import Bound
@@ -25,9 +25,12 @@ from tokengate_executor.policies.limits import LimitSpec
 from tokengate_executor.policies.topology import Topology, cpus_of_lanes, default_lanes
 from tokengate_executor.policies.weights import WEIGHTS, AffinityPolicy, Weight
 
-__all__ = ["ExitPolicy", "MaxPending", "Plan", "assemble", "check_breaker", "check_count"]
+__all__ = ["ExitPolicy", "MaxPending", "Plan", "assemble", "check_count"]
 
 ExitPolicy = Literal["wait", "abandon"]
+
+_ATTEMPTS_NOTED: Final = 64
+"""How many attempts of each operation every worker remembers, for the guard house."""
 
 MaxPending = int | Mapping[Weight | None, int]
 """How many calls may wait: all together, or those of each weight (``None``: of no weight)."""
@@ -54,6 +57,7 @@ class Plan:
     limits: Mapping[str, LimitSpec] | None
     ageing: float
     keep_alive: float | None
+    breaker: BreakerPolicy | None
 
     def __post_init__(self) -> None:
         if self.max_workers <= 0:
@@ -72,6 +76,9 @@ class Plan:
             raise InvalidOptionError("ageing", ageing, "seconds, above 0")
         if not (ageing > 0 and isfinite(ageing)):
             raise InvalidOptionError("ageing", ageing, "seconds, above 0 and finite")
+        breaker = cast("object", self.breaker)
+        if breaker is not None and not isinstance(breaker, BreakerPolicy):
+            raise InvalidOptionError("breaker", breaker, "a BreakerPolicy or None")
         if self.policy is not None and not isinstance(cast("object", self.policy), AffinityPolicy):
             raise InvalidOptionError("policy", self.policy, "an AffinityPolicy or None")
         if self.lanes is not None:
@@ -132,6 +139,7 @@ def assemble(plan: Plan) -> tuple[Crew, Topology, AffinityPolicy]:
         pin_lanes=plan.pin_lanes,
         history_size=plan.history_size,
         keep_alive=plan.keep_alive,
+        attempts_noted=max(_ATTEMPTS_NOTED, plan.breaker.min_calls if plan.breaker else 0),
     )
     return crew, topology, policy
 
@@ -189,16 +197,6 @@ def check_count(argument: str, given: object, *, least: int, most: int | None = 
         raise InvalidOptionError(argument, given, allowed)
     if given < least or (most is not None and given > most):
         raise InvalidOptionError(argument, given, allowed)
-
-
-def check_breaker(given: object) -> None:
-    """Refuse what is no policy of a circuit breaker.
-
-    Raises:
-        InvalidOptionError: it is not.
-    """
-    if given is not None and not isinstance(given, BreakerPolicy):
-        raise InvalidOptionError("breaker", given, "a BreakerPolicy or None")
 
 
 def _check_choice(argument: str, given: object, allowed: tuple[str, ...]) -> None:

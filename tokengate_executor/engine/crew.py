@@ -60,6 +60,7 @@ class Crew:
         pin_lanes: bool,
         history_size: int,
         keep_alive: float | None,
+        attempts_noted: int,
     ) -> None:
         self.gate: Final = gate
         self.router: Final = router
@@ -71,6 +72,7 @@ class Crew:
         self.pin_lanes: Final = pin_lanes
         self.history_size: Final = history_size
         self.keep_alive: Final = keep_alive
+        self.attempts_noted: Final = attempts_noted
         self.generation = 0
         self.at_fork: list[Callable[[], None]] = []
         gate.fail_unserved = self.fail_unserved

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tokengate_executor.engine.workers import Worker
     from tokengate_executor.token import Token
 
-__all__ = ["attempt", "complete", "fail", "state_after"]
+__all__ = ["attempt", "fail", "state_after"]
 
 _COMPLETED: Final = TokenState.COMPLETED
 _FAILED: Final = TokenState.FAILED
@@ -105,7 +105,6 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
         fail(token, error)
         error = None
         return
-    # `complete`, written out.
     token._result = result
     token._exception = None
     lock = token._lock
@@ -121,17 +120,6 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
         lock.release()
     if callbacks:
         token._call_back(callbacks, BaseException)
-
-
-def complete(token: Token[Any], result: Any) -> None:
-    """Settle a token whose call returned, and which has let go of its call."""
-    token._result = result
-    token._exception = None
-    with token._lock:
-        token._phase = _COMPLETED
-        audience = token._audience
-        callbacks = () if audience is None else audience.tell(token, _COMPLETED)
-    token._call_back(callbacks, BaseException)
 
 
 def fail(token: Token[Any], error: BaseException, state: TokenState | None = None) -> None:

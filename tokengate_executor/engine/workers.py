@@ -111,7 +111,7 @@ class Worker:
         self.busy_seconds = 0.0
         self.waited_seconds = 0.0
         self.ring: deque[RawRecord] = deque(maxlen=crew.history_size)
-        self.by_operation = ByOperation()
+        self.by_operation = ByOperation(crew.attempts_noted)
 
     def rouse(self, route: Route | None = None) -> None:
         """Called by whoever took this worker off the list of the idle, once.

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
@@ -46,7 +47,6 @@ OperationKey = str | OperationName
 _WINDOW_SECONDS: Final = 300.0
 _LONGEST_WAIT_SECONDS: Final = 0.1
 _MOST_OPERATIONS: Final = 4096
-_COSTS_AT_A_TIME: Final = 8
 
 _KINDS: Final = {TokenState.FAILED: "failure", TokenState.TIMEOUT: "timeout"}
 
@@ -57,17 +57,19 @@ class OperationRecord:
     Attributes:
         name: its full name.
         circuit: guarded by the house's lock.
-        costs: of its calls that ran; guarded by the house's lock.
+        costs: of its calls that were let in; guarded by the house's lock.
         new_costs: those that are still to be added.
+        usual: the usual cost; negative while too few are known.
     """
 
-    __slots__ = ("circuit", "costs", "name", "new_costs")
+    __slots__ = ("circuit", "costs", "name", "new_costs", "usual")
 
     def __init__(self, name: str, policy: BreakerPolicy) -> None:
         self.name = name
         self.circuit = Circuit(policy)
         self.costs: CostHistory | None = None
         self.new_costs: deque[float] = deque()
+        self.usual = -1.0
 
 
 class GuardHouse:
@@ -75,6 +77,12 @@ class GuardHouse:
 
     It only watches, unless the executor was given a ``BreakerPolicy``: then it refuses calls of an
     operation that fails too often, for a while. Anyone may block an operation by hand.
+
+    What it knows of an operation are the last attempts that each worker has noted of it: 64, or as
+    many as the policy wants for a verdict.
+
+    Attributes:
+        is_anything_blocked: whether some circuit may not be closed. Read without the lock.
     """
 
     def __init__(
@@ -82,23 +90,33 @@ class GuardHouse:
         workers: Callable[[], Iterable[Worker]],
         policy: BreakerPolicy | None,
         arm: Callable[[], None],
+        screen: Callable[[], None],
     ) -> None:
-        """``arm``: have every call of the executor ask here, from now on."""
+        """Watch what the workers note.
+
+        Args:
+            workers: all of the executor's.
+            policy: when an operation is blocked; ``None``: only by hand.
+            arm: have every attempt of the executor be told here, from now on.
+            screen: have calls ask here as long as anything is blocked. Called with the lock held.
+        """
         self.policy: Final = policy
         self._workers = workers
         self._arm = arm
+        self._screen = screen
         self._policy = policy or BreakerPolicy()
         self.renew()
 
     def renew(self) -> None:
         """Begin with nothing known: at first, and in a forked child."""
-        # Guards _records, _by_key, and the circuits and costs in them.
+        # Guards _records, _by_key, the circuits and costs in them, and is_anything_blocked.
         self._lock = allocate_lock()
         self._records: dict[str, OperationRecord] = {}
         self._by_key: dict[OperationKey, OperationRecord] = {}
-        self._posts: deque[tuple[OperationRecord, Ticket, bool, float]] = deque()
+        self._posts: deque[Callable[[], object]] = deque()
+        self.is_anything_blocked = False
         # Attempts that were cut off, which no worker of theirs has noted. The timers' thread writes.
-        self.cut_off = ByOperation()
+        self.cut_off = ByOperation(self._policy.min_calls)
 
     # -- what is seen -----------------------------------------------------------------------------
 
@@ -121,8 +139,16 @@ class GuardHouse:
         now = perf_counter()
         with self._lock:
             self._do_posts()
-            reports = {name: one.circuit.describe(now) for name, one in self._records.items()}
-        return MappingProxyType(dict(sorted(reports.items())))
+            found = {name: (one, one.circuit.describe(now)) for name, one in self._records.items()}
+        self._tend()
+        reports: dict[str, CircuitReport] = {}
+        for name, (record, described) in sorted(found.items()):
+            if described.state is CircuitState.CLOSED:
+                calls, failures = self._count(record, self._workers(), now)
+                reports[name] = replace(described, calls=calls, failures=failures)
+            else:
+                reports[name] = described
+        return MappingProxyType(reports)
 
     def __str__(self) -> str:
         lines = [str(self.policy) if self.policy else "Breaker: none, operations are only watched"]
@@ -139,22 +165,40 @@ class GuardHouse:
 
     def _outcomes(self) -> dict[str, list[Outcome]]:
         found: dict[str, list[Outcome]] = {}
-        for operation, outcomes in self._noted():
-            name = operation if isinstance(operation, str) else joined(operation)
-            found.setdefault(name, []).extend(outcomes)
+        for notes in self._all_notes(self._workers()):
+            for operation, records in notes.copy().items():
+                key = cast("OperationKey", operation)
+                name = key if isinstance(key, str) else joined(key)
+                found.setdefault(name, []).extend(
+                    # A copy: whoever writes goes on writing.
+                    (record[7], record[7] - record[6], _kind_of(record[4]))
+                    for record in records.copy()
+                )
         return found
 
-    def _noted(self) -> Iterator[tuple[OperationKey, list[Outcome]]]:
-        for notes in (self.cut_off, *(worker.by_operation for worker in self._workers())):
-            for operation, records in notes.copy().items():
-                # Copies: whoever writes goes on writing.
-                yield (
-                    cast("OperationKey", operation),
-                    [
-                        (record[7], record[7] - record[6], _kind_of(record[4]))
-                        for record in records.copy()
-                    ],
-                )
+    def _all_notes(self, workers: Iterable[Worker]) -> list[ByOperation]:
+        return [self.cut_off, *(worker.by_operation for worker in workers)]
+
+    def _count(
+        self, record: OperationRecord, workers: Iterable[Worker], now: float
+    ) -> tuple[int, int]:
+        """Calls that count for a closed circuit, and how many of them failed."""
+        calls = failures = 0
+        ended_after, began_after = now - self._window, record.circuit.closed_since
+        keys = [key for key, one in self._by_key.copy().items() if one is record]
+        for notes in self._all_notes(workers):
+            for key in keys:
+                if key not in notes:
+                    continue
+                for note in notes[key].copy():
+                    error = note[4]
+                    if note[7] >= ended_after and note[6] >= began_after:
+                        if error is None:
+                            calls += 1
+                        elif error[0] in _KINDS:
+                            calls += 1
+                            failures += 1
+        return calls, failures
 
     # -- by hand ----------------------------------------------------------------------------------
 
@@ -195,6 +239,7 @@ class GuardHouse:
         with self._lock:
             self._do_posts()
             act(record.circuit, perf_counter())
+            self._note_blocked()
         self._tend()
 
     # -- for who submits and who runs ---------------------------------------------------------------
@@ -256,34 +301,56 @@ class GuardHouse:
         raise OperationBlockedError(record.name, facts.failure_rate, facts.calls, facts.retry_after)
 
     def tell(self, record: OperationRecord, ticket: Ticket, now: float, *, failed: bool) -> None:
-        """How a call that had leave has ended. Never waits."""
-        self._posts.append((record, ticket, failed, now))
-        self._tend()
+        """How a trial call has ended. Never waits."""
+        end = record.circuit.failed if failed else record.circuit.succeeded
+        self._post(lambda: end(ticket, now))
 
     def forgo(self, record: OperationRecord, ticket: Ticket) -> None:
-        """A call that had leave will have no outcome."""
-        if ticket.trial and self._lock.acquire(timeout=_LONGEST_WAIT_SECONDS):
-            try:
-                record.circuit.forgo(ticket)
-            finally:
-                self._lock.release()
-            self._tend()
+        """A call that had leave will have no outcome. Never waits."""
+        if ticket.trial:
+            self._post(lambda: record.circuit.forgo(ticket))
+
+    def note_failure(self, key: OperationKey, now: float, worker: Worker | None) -> None:
+        """A call failed that was no trial, and is noted: see whether that is one too many. Never waits.
+
+        Successes are not told, and cost nothing: they are counted when one fails. If too many of all
+        failed, then too many of some worker's own did; so who has had better luck need not count all.
+        """
+        record = self.record_of(key)
+        circuit = record.circuit
+        if circuit.standing is None:
+            return
+        if worker is not None:
+            calls, failures = self._count(record, [worker], now)
+            if failures <= self._policy.failure_rate * calls:
+                return
+        calls, failures = self._count(record, self._workers(), now)
+        if self._policy.blocks(failures, calls):
+            self._post(lambda: circuit.judge(now, calls, failures))
 
     def judge(self, record: OperationRecord, cost: float, policy: SpikePolicy) -> Verdict:
-        """Compare what a call costs with the operation's usual."""
+        """Compare what a call costs with the operation's usual, and remember it if it is let in."""
         if not self._lock.acquire(timeout=_LONGEST_WAIT_SECONDS):
             return Verdict(Finding.NORMAL, 0.0, cost, None)  # we are inside our own work
         try:
             costs = record.costs
             if costs is None:
                 costs = record.costs = CostHistory(policy.samples)
-            # Not each at once: after each the usual has to be worked out again.
-            if len(record.new_costs) >= _COSTS_AT_A_TIME or len(costs) < 2 * policy.min_samples:
-                while record.new_costs:
-                    costs.add(record.new_costs.popleft())
-            return costs.judge(cost, policy)
+            while record.new_costs:
+                costs.add(record.new_costs.popleft())
+            verdict = costs.judge(cost, policy)
+            if verdict.finding is not Finding.QUARANTINE:
+                costs.add(cost)
+            usual = costs.usual()
+            if usual is not None and len(costs) >= policy.min_samples:
+                record.usual = usual
+            return verdict
         finally:
             self._lock.release()
+
+    def _post(self, act: Callable[[], object]) -> None:
+        self._posts.append(act)
+        self._tend()
 
     def _tend(self) -> None:
         """Do what was posted, unless somebody else has the lock, who then does it."""
@@ -295,12 +362,20 @@ class GuardHouse:
 
     def _do_posts(self) -> None:
         """Called with the lock held."""
+        if not self._posts:
+            return
         while self._posts:
-            record, ticket, failed, now = self._posts.popleft()
-            if failed:
-                record.circuit.failed(ticket, now)
-            else:
-                record.circuit.succeeded(ticket, now)
+            self._posts.popleft()()
+        self._note_blocked()
+
+    def _note_blocked(self) -> None:
+        """Called with the lock held."""
+        before = self.is_anything_blocked
+        self.is_anything_blocked = any(
+            record.circuit.state is not CircuitState.CLOSED for record in self._records.values()
+        )
+        if self.is_anything_blocked is not before:
+            self._screen()
 
 
 _NEVER: Final = BreakerPolicy(failure_rate=0.999999, min_calls=10**9)

@@ -59,12 +59,14 @@ class Recovery:
         self.defaults: Final = defaults
         self.is_guarded = breaker is not None
         self.is_quarantining: Final = store is not None
-        self.house: Final = GuardHouse(lambda: crew.workers, breaker, self._arm)
+        self.house: Final = GuardHouse(lambda: crew.workers, breaker, self._arm, self._screen)
         self.quarantine: Final = Quarantine(store or QuarantineStore(), crew.gate, replay)
         self.watchdog: Final = Watchdog(crew.gate.timers, lambda: crew.workers, _look_after)
         self.draw = random.random
+        # Of profiles that need no care; and the supervisors of those that do.
         self._profiles: WeakSet[Profile] = WeakSet()
-        self._accounts: dict[RetryBudget, BudgetAccount] = {}
+        self._supervisors: WeakSet[Supervisor] = WeakSet()
+        self._accounts: dict[RetryBudget, _Account] = {}
         self.renew()
         crew.at_fork.append(self.begin_again)
         crew.gate.at_close.append(self.quarantine.let_go)
@@ -95,33 +97,62 @@ class Recovery:
         if options.need_care or self.is_guarded:
             if options.need_care:
                 self.crew.gate.timers.start()
-            Supervisor(self, profile, options)
+            self._engage(profile, options)
         else:
             self._profiles.add(profile)
+
+    def _engage(self, profile: Profile, options: TaskOptions) -> None:
+        supervisor = Supervisor(self, profile, options)
+        self._supervisors.add(supervisor)
+        supervisor.screen(is_anything_blocked=self.house.is_anything_blocked)
 
     def _arm(self) -> None:
         """Have calls of profiles that need no care otherwise ask the guard house, too."""
         self.is_guarded = True
         while self._profiles:
-            Supervisor(self, self._profiles.pop(), self.defaults)
+            self._engage(self._profiles.pop(), self.defaults)
+
+    def _screen(self) -> None:
+        """Something is blocked, or nothing is any more."""
+        for supervisor in list(self._supervisors):
+            supervisor.screen(is_anything_blocked=self.house.is_anything_blocked)
 
     # -- budgets ----------------------------------------------------------------------------------
 
-    def earn(self, budget: RetryBudget, now: float) -> None:
-        """A call succeeded that has this budget."""
-        with self._lock:
-            self._account_of(budget).earn(now)
-
     def spend(self, budget: RetryBudget, now: float) -> bool:
-        """Pay for a retry; false: it must not be made."""
-        with self._lock:
-            return self._account_of(budget).spend(now)
+        """Pay for a retry with what has succeeded lately; false: it must not be made.
 
-    def _account_of(self, budget: RetryBudget) -> BudgetAccount:
-        account = self._accounts.get(budget)
-        if account is None:
-            account = self._accounts[budget] = BudgetAccount(budget)
-        return account
+        A success costs nothing for this: workers count theirs anyhow. What came since the last retry is
+        credited at the next; if that is long ago, as if it had come evenly.
+        """
+        successes = sum(worker.completed for worker in self.crew.workers)
+        with self._lock:
+            account = self._accounts.get(budget)
+            if account is None:
+                account = self._accounts[budget] = _Account(budget, now)
+            return account.spend(now, successes)
+
+
+class _Account:
+    """One budget's account, and how many successes it has been credited with."""
+
+    def __init__(self, budget: RetryBudget, now: float) -> None:
+        self._account = BudgetAccount(budget)
+        self._window = budget.window
+        self._credited = 0
+        self._credited_at = now - budget.window
+
+    def spend(self, now: float, successes: int) -> bool:
+        new = successes - self._credited
+        seconds = now - self._credited_at
+        if seconds > self._window:
+            new = int(new * self._window / seconds)
+        self._account.earn(now, max(0, new))
+        self._credited, self._credited_at = (
+            max(successes, self._credited),
+            max(now, self._credited_at),
+        )
+        return self._account.spend(now)
 
 
 def _look_after(worker: Worker, token: Token[Any], now: float) -> float:

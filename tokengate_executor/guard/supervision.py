@@ -20,11 +20,12 @@ from __future__ import annotations
 import logging
 from math import inf
 from time import perf_counter
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from tokengate_executor.engine.claims import fail_waiting, put_away
 from tokengate_executor.engine.gate import BROKEN
-from tokengate_executor.engine.settlement import complete, fail, state_after
+from tokengate_executor.engine.settlement import fail, state_after
 from tokengate_executor.engine.watchdog import live_stack
 from tokengate_executor.errors import TokenQuarantinedError, TokenTimeoutError
 from tokengate_executor.guard.tenacity import Reviewer
@@ -33,14 +34,16 @@ from tokengate_executor.options import name_of
 from tokengate_executor.policies.breaker import CircuitState
 from tokengate_executor.policies.complexity import code_of, complexity_of_code
 from tokengate_executor.policies.retry import RetryPolicy, asks_to_end
-from tokengate_executor.policies.spikes import Finding
+from tokengate_executor.policies.spikes import CALL_COST, Finding, estimate
 from tokengate_executor.token import EarlierAttempts
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.routes import Profile, Route
     from tokengate_executor.engine.workers import Worker
+    from tokengate_executor.guard.house import OperationRecord
     from tokengate_executor.guard.recovery import Recovery
-    from tokengate_executor.options import TaskOptions
+    from tokengate_executor.options import OperationName, TaskOptions
+    from tokengate_executor.policies.spikes import SpikePolicy
     from tokengate_executor.token import Token
 
 __all__ = ["Supervisor"]
@@ -48,8 +51,8 @@ __all__ = ["Supervisor"]
 _LOGGER: Final = logging.getLogger("tokengate_executor")
 
 _LONGEST_ERROR_TEXT: Final = 200
+_MANY_COSTS: Final = 32
 
-_EXECUTING: Final = TokenState.EXECUTING
 _COMPLETED: Final = TokenState.COMPLETED
 
 
@@ -67,17 +70,30 @@ class Supervisor:
         self._spikes = options.spikes
         moments = [one for one in (options.timeout, options.slow_after) if one is not None]
         self._first_look = min(moments) if moments else None
+        self._watchdog = recovery.watchdog
+        self._usual_factor = 1.0 if options.spikes is None else 1.0 + options.spikes.review_at
+        # The last function's code and what is kept of its operation: in one, as others read it.
+        self._last: tuple[CodeType, OperationRecord] | None = None
         self._reviewer = None
         if self._retry is not None and not isinstance(self._retry, RetryPolicy):
             self._reviewer = Reviewer(self._retry)
         self._admit = profile.admit
         self._admit_entered = profile.admit_entered
-        profile.admit = self.admit
-        profile.admit_entered = self.admit_entered
         profile.attempt = self.attempt
         profile.look_after = self.look_after
 
     # -- in ---------------------------------------------------------------------------------------
+
+    def screen(self, *, is_anything_blocked: bool) -> None:
+        """Look at calls before they are let in, as long as that can make a difference.
+
+        A call that is on its way in meanwhile is let in as it was before.
+        """
+        profile = self._profile
+        if is_anything_blocked or self._spikes is not None:
+            profile.admit, profile.admit_entered = self.admit, self.admit_entered
+        else:
+            profile.admit, profile.admit_entered = self._admit, self._admit_entered
 
     def admit(self, token: Token[Any], route: Route) -> None:
         """As the gate's, for a call that is let in; one that is held is not queued.
@@ -86,7 +102,7 @@ class Supervisor:
             OperationBlockedError: the operation is blocked.
             TokenQuarantinedError: the arguments are a spike, and the policy refuses it.
         """
-        if self._is_let_in(token):
+        if self._is_as_usual(token) or self._is_let_in(token):
             try:
                 self._admit(token, route)
             except RuntimeError:
@@ -108,27 +124,55 @@ class Supervisor:
                 self._forgo(token)
                 raise
 
+    def _is_as_usual(self, token: Token[Any]) -> bool:
+        """Whether nothing is blocked, and the call is no spike for sure: in short, as most are."""
+        policy = self._spikes
+        last = self._last
+        fn: Any = token._fn
+        if (
+            policy is None
+            or last is None
+            or type(fn) is not FunctionType
+            or fn.__code__ is not last[0]
+            or policy.cost is not None
+            or self._recovery.house.is_anything_blocked
+        ):
+            return False
+        args, kwargs = token._args, token._kwargs
+        cost = estimate(args, kwargs or {}) if args or kwargs else CALL_COST
+        record = last[1]
+        new_costs = record.new_costs
+        # The history is looked at once for many of them.
+        if cost >= record.usual * self._usual_factor or len(new_costs) >= _MANY_COSTS:
+            return False
+        new_costs.append(cost)
+        return True
+
     def _is_let_in(self, token: Token[Any]) -> bool:
-        fn = token._fn
-        assert fn is not None
-        spikes = self._spikes
-        is_guarded = self._recovery.is_guarded
-        if spikes is None and not is_guarded:
-            return True
-        house = self._recovery.house
-        record = house.record_of(self._profile.operation or name_of(fn))
-        if is_guarded:
-            ticket = house.enter(record)
-            token._ticket = record, ticket
+        recovery = self._recovery
+        if recovery.house.is_anything_blocked:
+            record = self._record_of(token)
+            ticket = recovery.house.enter(record)
             if ticket.trial:
+                token._ticket = record, ticket
                 token.add_done_callback(self._forgo)  # one that is never run has no outcome
-        if spikes is None:
-            return True
+        return self._spikes is None or self._is_cost_let_in(token, self._spikes)
+
+    def _record_of(self, token: Token[Any]) -> OperationRecord:
+        """What the guard house keeps of the call's operation. Called while the token has its call."""
+        fn: Any = token._fn
+        code = fn.__code__ if type(fn) is FunctionType else None
+        record = self._recovery.house.record_of(self._profile.operation or name_of(fn))
+        if code is not None:
+            self._last = code, record
+        return record
+
+    def _is_cost_let_in(self, token: Token[Any], policy: SpikePolicy) -> bool:
         try:
-            cost = spikes.cost_of(token._args, token._kwargs or {})
-            verdict = house.judge(record, cost, spikes)
+            record = self._record_of(token)
+            cost = policy.cost_of(token._args, token._kwargs or {})
+            verdict = self._recovery.house.judge(record, cost, policy)
             if verdict.finding is Finding.NORMAL:
-                token._cost = record, cost
                 return True
             return self._is_spike_let_in(token, str(verdict), verdict.finding)
         except BaseException:
@@ -164,12 +208,17 @@ class Supervisor:
         token._lane = worker.lane_number
         fn: Any = token._fn
         profile = self._profile
-        token._name = name = name_of(fn)
+        name: OperationName
+        code: CodeType | None
+        if type(fn) is FunctionType:
+            token._name = name = fn.__module__, fn.__qualname__
+            code = fn.__code__
+        else:
+            token._name = name = name_of(fn)
+            code = code_of(fn)
         if profile.weight_index:
             worker.started_by_weight[profile.weight_index] += 1
-        context: Any = token._context
-        if self._retry is not None:
-            context = context.copy()  # each attempt begins with what the submitter had
+        lock = token._lock
         attempts = 1
         earlier = token._earlier
         if earlier is not None:
@@ -178,25 +227,38 @@ class Supervisor:
         result: Any = None
         token._started_at = started_at = perf_counter()
         if self._first_look is not None:
-            self._recovery.watchdog.mind(token, started_at + self._first_look)
+            # `Watchdog.mind`, written out.
+            token._look_at = look_at = started_at + self._first_look
+            if look_at < self._watchdog.next_look:
+                self._watchdog.mind(token, look_at)
+        kwargs = token._kwargs
         try:
-            result = context.run(fn, *token._args, **(token._kwargs or {}))
+            if kwargs:
+                result = token._context.run(fn, *token._args, **kwargs)  # type: ignore[union-attr]
+            else:
+                result = token._context.run(fn, *token._args)  # type: ignore[union-attr]
         except BaseException as raised:  # as in settlement
             error = raised
             here = raised.__traceback__
             raised.__traceback__ = here.tb_next if here is not None else None
             here = None
         ended_at = perf_counter()
-        context = None
+        kwargs = None
         worker.current = None
         if not worker.outer:
             worker.busy_seconds += ended_at - started_at
         if attempts == 1:
             worker.waited_seconds += started_at - token.submitted_at
-        if self._timeout is not None and not self._end(token, started_at):
-            fn = result = error = None
-            self._come_late(worker, token)
-            return
+        if self._timeout is not None:
+            # `_end`, written out.
+            lock.acquire()
+            if token._started_at != started_at or token._ended_attempt == started_at:
+                lock.release()
+                fn = result = error = None
+                self._come_late(worker, token)
+                return
+            token._ended_attempt = started_at
+            lock.release()
         state = _COMPLETED if error is None else state_after(token, error)
         record = (
             token._id,
@@ -207,13 +269,14 @@ class Supervisor:
             token.submitted_at if attempts == 1 else started_at,
             started_at,
             ended_at,
-            code_of(fn),
+            code,
             attempts,
         )
         fn = None
         worker.by_operation[profile.operation or name].append(record)
-        self._tell(token, state, ended_at)
-        if self._retry is not None:
+        if self._recovery.is_guarded and (error is not None or token._ticket is not None):
+            self._tell(worker, token, state, ended_at)
+        if self._retry is not None and (error is not None or self._reviewer is not None):
             again = self._is_tried_again(token, attempts, error, result, ended_at)
             if again is not None:
                 worker.retried += 1
@@ -235,18 +298,28 @@ class Supervisor:
             profile.gate.post(token, held=True)
         if error is not None:
             fail(token, error)
-        else:
-            complete(token, result)
-        error = result = None
+            error = None
+            return
+        token._result = result
+        token._exception = None
+        lock.acquire()
+        token._phase = _COMPLETED
+        audience = token._audience
+        if audience is None:
+            lock.release()
+            return
+        try:
+            callbacks = audience.tell(token, _COMPLETED)
+        finally:
+            lock.release()
+        if callbacks:
+            token._call_back(callbacks, BaseException)
 
     def _end(self, token: Token[Any], started_at: float) -> bool:
         """End the attempt that began then; false: it has been ended. Of two who try, one does it."""
         with token._lock:
-            if (
-                token._phase is not _EXECUTING
-                or token._started_at != started_at
-                or token._ended_attempt == started_at
-            ):
+            # Settled tokens have ended, too: whoever settles one has ended its attempt before.
+            if token._started_at != started_at or token._ended_attempt == started_at:
                 return False
             token._ended_attempt = started_at
             return True
@@ -262,18 +335,20 @@ class Supervisor:
             self._gate.post(token, held=True, stays=not token.done())
         self._recovery.crew.come_back(worker)
 
-    def _tell(self, token: Token[Any], state: TokenState, now: float) -> None:
-        """Tell the guard house, the budget and the history of costs how the attempt has ended."""
+    def _tell(
+        self, worker: Worker | None, token: Token[Any], state: TokenState, now: float
+    ) -> None:
+        """Tell the guard house of an attempt that was a trial, or has failed, and is noted."""
         given = token._ticket
-        succeeded = state is _COMPLETED
-        if given is not None and state is not TokenState.KILLED:
-            self._recovery.house.tell(*given, now, failed=not succeeded)
-        if succeeded:
-            if isinstance(self._retry, RetryPolicy) and self._retry.budget is not None:
-                self._recovery.earn(self._retry.budget, now)
-            cost = token._cost
-            if cost is not None:
-                cost[0].new_costs.append(cost[1])
+        failed = state is not _COMPLETED
+        if given is not None:
+            if state is not TokenState.KILLED:
+                self._recovery.house.tell(*given, now, failed=failed)
+                token._ticket = None
+        elif failed and state is not TokenState.KILLED:
+            key = self._profile.operation or token._name
+            assert key is not None  # its attempt has begun
+            self._recovery.house.note_failure(key, now, worker)
 
     # -- again, or not ------------------------------------------------------------------------------
 
@@ -327,8 +402,10 @@ class Supervisor:
         return delay
 
     def _is_blocked(self, token: Token[Any]) -> bool:
-        given = token._ticket
-        return given is not None and given[0].circuit.state is CircuitState.OPEN
+        house = self._recovery.house
+        if not house.is_anything_blocked:
+            return False
+        return self._record_of(token).circuit.state is CircuitState.OPEN
 
     def _try_again(
         self, token: Token[Any], error: BaseException | None, result: object, delay: float
@@ -336,6 +413,8 @@ class Supervisor:
         earlier = token._earlier
         if earlier is None:
             earlier = token._earlier = EarlierAttempts(token._started_at or 0.0)
+        if isinstance(error, TokenTimeoutError) and token._context is not None:
+            token._context = token._context.copy()  # the attempt that was cut off is still in it
         outcome = f"returned {type(result).__name__}" if error is None else _told(error)
         earlier.errors.append(f"attempt {earlier.started}: {outcome}")
         gate = self._gate
@@ -411,7 +490,8 @@ class Supervisor:
             attempts,
         )
         recovery.house.cut_off[profile.operation or name].append(record)
-        self._tell(token, state, now)
+        if recovery.is_guarded:
+            self._tell(None, token, state, now)
         if self._retry is not None:
             again = self._is_tried_again(token, attempts, error, None, now)
             if again is not None:

@@ -35,7 +35,6 @@ RawRecord = tuple[
 worker's; its name and options; if its call raised, its state and the type of the error; when it was
 submitted, started, settled; the code of its function; how many attempts there were."""
 
-_ATTEMPTS_PER_OPERATION: Final = 64
 _MOST_OPERATIONS: Final = 1024
 
 
@@ -43,12 +42,19 @@ class ByOperation(dict[Hashable, deque[RawRecord]]):
     """Operation → its last attempts on one worker; written by that worker alone.
 
     Of very many operations, those that came first are forgotten: names may be made up per call.
+
+    Args:
+        attempts: how many are kept of each.
     """
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__()
+        self._attempts = attempts
 
     def __missing__(self, operation: Hashable) -> deque[RawRecord]:
         if len(self) >= _MOST_OPERATIONS:
             del self[next(iter(self))]
-        records = self[operation] = deque(maxlen=_ATTEMPTS_PER_OPERATION)
+        records = self[operation] = deque(maxlen=self._attempts)
         return records
 
 

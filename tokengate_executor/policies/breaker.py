@@ -61,9 +61,6 @@ MOVES: Final[Mapping[tuple[CircuitState, Trigger], CircuitState]] = MappingProxy
 )
 """State and trigger → the state that follows; what is not here does not happen."""
 
-BUCKETS: Final = 20
-"""In how many parts a window is counted: it forgets a twentieth of its length at a time."""
-
 SHORTEST_WINDOW: Final = 0.001
 """Seconds; below, a part of a window would be too short to be told from the next by a clock."""
 
@@ -144,8 +141,8 @@ class CircuitReport:
 
     Attributes:
         state: its state. One that was open for long enough is half-open only when a call asks to enter.
-        calls: closed: the calls that ended within the window. Else: those because of which it is open,
-            trial calls included; 0 if it was opened by hand before any.
+        calls: those because of which it is not closed, trial calls included; 0 if it was opened by
+            hand. Closed: those that ended within the window, if whoever counts them has said so.
         failures: how many of these failed.
         retry_at: from when on a call may be let in, on the clock that the circuit is told; now, if the
             circuit is not open. ``None``: not before it is closed by hand.
@@ -189,7 +186,7 @@ class Circuit:
           ``trial_calls`` together.
         - A result counts only for the ticket's own stretch of one state: that of a call from before the
           circuit opened, closed or was reset changes nothing.
-        - Its memory does not grow with the number of calls.
+        - Its memory does not grow with the number of calls: it does not count those of a closed circuit.
 
     Assumes:
         - Calls of its methods do not overlap: whoever shares it holds a lock.
@@ -201,6 +198,9 @@ class Circuit:
 
     Args:
         policy: when to open, for how long, and what closes it.
+
+    Attributes:
+        closed_since: from when on calls count; may be read at any time.
     """
 
     __slots__ = (
@@ -213,14 +213,14 @@ class Circuit:
         "_state",
         "_succeeded",
         "_trials",
-        "_window",
+        "closed_since",
     )
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self._policy = policy
+        self.closed_since = -math.inf
         self._state = CircuitState.CLOSED
         self._pass: Ticket | None = Ticket(trial=False)  # closed: every call's ticket; else None
-        self._window = _Window(policy.window)
         self._calls = self._failures = 0  # not closed: what it is blamed on
         self._retry_at = math.inf  # open: until when; infinite: until closed by hand
         self._trials: set[Ticket] = set()  # half-open: those on their way
@@ -252,7 +252,7 @@ class Circuit:
         if self._state is CircuitState.OPEN:
             if now < self._retry_at:
                 return None
-            self._move(Trigger.TIME_IS_UP)
+            self._move(Trigger.TIME_IS_UP, now)
         if len(self._trials) + self._succeeded >= self._policy.trial_calls:
             return None
         ticket = Ticket(trial=True)
@@ -263,12 +263,25 @@ class Circuit:
         """Give back the ticket of a call that has no result: it never started, or was cancelled."""
         self._trials.discard(ticket)
 
+    def judge(self, now: float, calls: int, failures: int) -> None:
+        """Open it, if it is closed, and that many failures of that many calls are too many.
+
+        Args:
+            now: the moment.
+            calls: how many ended within the window, of those that began since ``closed_since``.
+            failures: how many of these failed or timed out.
+        """
+        if self._state is CircuitState.CLOSED and self._policy.blocks(failures, calls):
+            self._calls, self._failures = calls, failures
+            self._move(Trigger.TOO_MANY_FAILED, now)
+            self._retry_at = now + self._policy.open_for
+
     def succeeded(self, ticket: Ticket, now: float) -> None:
-        """Count a call that succeeded."""
+        """Count a trial call that succeeded; others are counted elsewhere, see ``judge``."""
         self._count(ticket, now, failed=False)
 
     def failed(self, ticket: Ticket, now: float) -> None:
-        """Count a call that failed or timed out."""
+        """Count a trial call that failed or timed out; others are counted elsewhere."""
         self._count(ticket, now, failed=True)
 
     def open(self, now: float, seconds: float | None = None) -> None:
@@ -285,14 +298,14 @@ class Circuit:
         if seconds is not None and not (_is_number(seconds) and seconds > 0):
             allowed = "a finite number of seconds above 0, or None"
             raise InvalidOptionError("seconds", seconds, allowed)
-        self._remember(now)
-        self._move(Trigger.OPENED_BY_HAND)
+        if self._state is CircuitState.CLOSED:
+            self._calls = self._failures = 0
+        self._move(Trigger.OPENED_BY_HAND, now)
         self._retry_at = math.inf if seconds is None else now + seconds
 
     def close(self, now: float) -> None:
-        """Close it by hand, whatever its state; it begins with an empty window."""
-        del now  # asked for like everywhere: nobody need know which verbs could do without
-        self._move(Trigger.CLOSED_BY_HAND)
+        """Close it by hand, whatever its state; calls that began before do not count."""
+        self._move(Trigger.CLOSED_BY_HAND, now)
 
     def reset(self, now: float) -> None:
         """Make it as new: closed, and nothing remembered, not even how often it opened."""
@@ -301,18 +314,13 @@ class Circuit:
 
     def describe(self, now: float) -> CircuitReport:
         """Return what is known of it; its state does not change."""
-        if self._state is CircuitState.CLOSED:
-            self._window.advance(now)
-            calls, failures = self._window.calls, self._window.failures
-        else:
-            calls, failures = self._calls, self._failures
         retry_at: float | None = now
         if self._state is CircuitState.OPEN:
             retry_at = None if math.isinf(self._retry_at) else max(now, self._retry_at)
         return CircuitReport(
             state=self._state,
-            calls=calls,
-            failures=failures,
+            calls=0 if self._pass is not None else self._calls,
+            failures=0 if self._pass is not None else self._failures,
             retry_at=retry_at,
             retry_after=None if retry_at is None else retry_at - now,
             trials=len(self._trials),
@@ -320,34 +328,20 @@ class Circuit:
         )
 
     def _count(self, ticket: Ticket, now: float, *, failed: bool) -> None:
-        if ticket is self._pass:
-            window = self._window
-            window.count(now, failed=failed)
-            # Asked after a success too: it may be the call that makes them enough to judge.
-            if self._policy.blocks(window.failures, window.calls):
-                self._remember(now)
-                self._move(Trigger.TOO_MANY_FAILED)
-                self._retry_at = now + self._policy.open_for
-        elif ticket in self._trials:
-            self._trials.remove(ticket)
-            self._calls += 1
-            if failed:
-                self._failures += 1
-                self._move(Trigger.TRIAL_FAILED)
-                self._retry_at = now + self._policy.open_for
-            else:
-                self._succeeded += 1
-                if self._succeeded == self._policy.trial_calls:
-                    self._move(Trigger.TRIALS_SUCCEEDED)
-        # else: its call began before the circuit came into this state, and says nothing about it
+        if ticket not in self._trials:
+            return  # its call began before the circuit came into this state, and says nothing about it
+        self._trials.remove(ticket)
+        self._calls += 1
+        if failed:
+            self._failures += 1
+            self._move(Trigger.TRIAL_FAILED, now)
+            self._retry_at = now + self._policy.open_for
+        else:
+            self._succeeded += 1
+            if self._succeeded == self._policy.trial_calls:
+                self._move(Trigger.TRIALS_SUCCEEDED, now)
 
-    def _remember(self, now: float) -> None:
-        """Keep what the circuit is about to be opened for."""
-        if self._state is CircuitState.CLOSED:
-            self._window.advance(now)
-            self._calls, self._failures = self._window.calls, self._window.failures
-
-    def _move(self, trigger: Trigger) -> None:
+    def _move(self, trigger: Trigger, now: float) -> None:
         before, self._state = self._state, MOVES[self._state, trigger]
         closed = self._state is CircuitState.CLOSED
         # New tickets only count from here on: this is what tells calls from before.
@@ -355,47 +349,9 @@ class Circuit:
         self._trials.clear()
         self._succeeded = 0
         if closed:
-            self._window = _Window(self._policy.window)
+            self.closed_since = now
         elif self._state is CircuitState.OPEN is not before:
             self._openings += 1
-
-
-class _Window:
-    """Counts the calls of the last seconds, in a ring of `BUCKETS` parts.
-
-    It covers the part that has begun and those before it: from 19/20 of the window to all of it.
-    """
-
-    __slots__ = ("_calls", "_failures", "_latest", "_width", "calls", "failures")
-
-    def __init__(self, seconds: float) -> None:
-        self._width = seconds / BUCKETS
-        self._latest: int | None = None  # number of the latest part; its place is the remainder
-        self._calls = [0] * BUCKETS
-        self._failures = [0] * BUCKETS
-        self.calls = 0
-        self.failures = 0
-
-    def advance(self, now: float) -> None:
-        """Forget what is too long ago."""
-        number = math.floor(now / self._width)
-        if self._latest is None:
-            self._latest = number
-        for passed in range(self._latest + 1, min(number, self._latest + BUCKETS) + 1):
-            place = passed % BUCKETS
-            self.calls -= self._calls[place]
-            self.failures -= self._failures[place]
-            self._calls[place] = self._failures[place] = 0
-        self._latest = max(number, self._latest)
-
-    def count(self, now: float, *, failed: bool) -> None:
-        self.advance(now)
-        place = (self._latest or 0) % BUCKETS
-        self._calls[place] += 1
-        self.calls += 1
-        if failed:
-            self._failures[place] += 1
-            self.failures += 1
 
 
 def _is_number(given: object) -> bool:

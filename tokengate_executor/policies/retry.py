@@ -79,10 +79,10 @@ class BudgetAccount:
         self._spent = deque([0] * _SLOTS, _SLOTS)
         self._slot_began = -inf  # a clock may begin anywhere, below 0 too
 
-    def earn(self, now: float) -> None:
-        """A call succeeded at this moment, in seconds of any clock that goes forward."""
+    def earn(self, now: float, successes: int = 1) -> None:
+        """Calls succeeded at this moment, in seconds of any clock that goes forward."""
         self._turn_to(now)
-        self._earned[-1] += 1
+        self._earned[-1] += successes
 
     def spend(self, now: float) -> bool:
         """Pay for one retry; false: it cannot be paid for, and must not be made."""

@@ -23,7 +23,7 @@ from typing import Any, Final, Literal, cast
 
 from tokengate_executor.errors import InvalidOptionError
 
-__all__ = ["CostHistory", "Finding", "SpikePolicy", "Verdict", "estimate"]
+__all__ = ["CALL_COST", "CostHistory", "Finding", "SpikePolicy", "Verdict", "estimate"]
 
 CALL_COST: Final = 16.0
 """The cost of a call without arguments: against it, a few items more or less are nothing."""
