@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tokengate_executor.errors import TokenKilledError
 from tokengate_executor.lifecycle import TokenState
-from tokengate_executor.options import OperationName, name_of
 from tokengate_executor.policies.complexity import code_of
 from tokengate_executor.unread import Unread
 
@@ -45,14 +44,19 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
     fn: Any = token._fn
     profile: Any = token._profile  # whatever is queued has one
     kwargs = token._kwargs
-    name: OperationName
+    notes = worker.notes
     code: CodeType | None
-    if type(fn) is FunctionType:
-        token._name = name = fn.__module__, fn.__qualname__
+    if (
+        type(fn) is FunctionType
+        and fn.__qualname__ is notes.qualname
+        and fn.__module__ is notes.module
+        and profile is notes.profile
+    ):  # as the last one
         code = fn.__code__
     else:
-        token._name = name = name_of(fn)
         code = code_of(fn)
+        notes = worker.note(fn, profile)
+    token._name = name = notes.name
     if profile.weight_index:
         worker.started_by_weight[profile.weight_index] += 1
     error: BaseException | None = None
@@ -97,7 +101,7 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
         1,
     )
     worker.ring.append(record)
-    worker.by_operation[profile.operation or name].append(record)
+    notes.records.append(record)
     token._settled_at = ended_at
     if profile.is_ordered:
         profile.gate.post(token, held=True)  # what it held is free before anybody sees it settled

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from _thread import TIMEOUT_MAX, allocate_lock
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 from tokengate_executor.engine.lanes import pin_this_thread
 from tokengate_executor.engine.routes import profile_of
-from tokengate_executor.observe.history import ByOperation, RawRecord
+from tokengate_executor.observe.history import ByOperation, Notes, RawRecord
+from tokengate_executor.options import name_of
 from tokengate_executor.waiting import current_thread
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from tokengate_executor.engine.crew import Crew
     from tokengate_executor.engine.lanes import Lane
-    from tokengate_executor.engine.routes import Route
+    from tokengate_executor.engine.routes import Profile, Route
     from tokengate_executor.token import Token
 
 __all__ = ["Worker"]
@@ -45,6 +47,7 @@ class Worker:
         busy_seconds, waited_seconds: sums over its tokens of run time and of time in the queue.
         ring: the last tokens it finished.
         by_operation: the last attempts that it ended, by operation.
+        notes: where it noted the last of them.
         current: the innermost token it runs.
         waits_for: the token that its call waits for, while it blocks. Guarded by the crew's lock.
         abandoned: how many calls on its thread were given up. Guarded by the crew's lock.
@@ -71,6 +74,7 @@ class Worker:
         "lane_number",
         "late",
         "leaving",
+        "notes",
         "number",
         "outer",
         "retried",
@@ -112,6 +116,7 @@ class Worker:
         self.waited_seconds = 0.0
         self.ring: deque[RawRecord] = deque(maxlen=crew.history_size)
         self.by_operation = ByOperation(crew.attempts_noted)
+        self.notes = Notes((None, ""), None, deque())
 
     def rouse(self, route: Route | None = None) -> None:
         """Called by whoever took this worker off the list of the idle, once.
@@ -123,6 +128,13 @@ class Worker:
             self.crew.start(self, route)
         else:
             self._wake.release()
+
+    def note(self, fn: Callable[..., Any], profile: Profile) -> Notes:
+        """Where to note an attempt; stays there for the next that is like it."""
+        name = name_of(fn)
+        records = self.by_operation[profile.operation or name]
+        self.notes = notes = Notes(name, profile, records)
+        return notes
 
     def run(self) -> None:
         """The thread's whole life."""

@@ -6,7 +6,11 @@ Guarantees
     * ``shutdown`` leaves none unresolved: who is still held then fails, and its call stays in the store.
 
 Assumes
-    * ``dict.pop`` and item assignment are atomic; who pops a token decides on it.
+    * ``dict.pop`` and item assignment are atomic, as are ``append`` and ``remove`` of a list. Who marks
+      a call as replayed in the store may run it; who pops a held token decides on that.
+
+Between the two, others see a token that is held for a call that is replayed, as if another process had
+taken it. So whoever takes a call here is listed in ``_taking`` from before the mark until after the pop.
 """
 
 # The engine is the token's other half; users see only the class.
@@ -18,17 +22,18 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tokengate_executor.engine.claims import fail_waiting, put_away
 from tokengate_executor.errors import (
+    QuarantineFileError,
     QuarantineStateError,
     TokenQuarantinedError,
     UnknownQuarantineIdError,
 )
 from tokengate_executor.guard.calls import Call, QuarantinedCall, Reason, Status
-from tokengate_executor.guard.opening import MEMORY
 from tokengate_executor.guard.store import QuarantineStore
 from tokengate_executor.lifecycle import TokenState
 
@@ -41,6 +46,8 @@ __all__ = ["Quarantine", "Replay", "store_of"]
 _LOGGER: Final = logging.getLogger("tokengate_executor")
 
 _LOOK_EVERY_SECONDS: Final = 1.0
+
+_IS_REPLAY: Final = "_tokengate_is_replay"
 
 
 class Replay(Protocol):
@@ -70,6 +77,7 @@ class Quarantine:
     def renew(self) -> None:
         """Hold nobody: at first, and in a forked child."""
         self._held: dict[str, Token[Any]] = {}
+        self._taking: list[str] = []
         self._is_looking = False
 
     # -- for people -------------------------------------------------------------------------------
@@ -77,7 +85,8 @@ class Quarantine:
     @property
     def held(self) -> int:
         """How many tokens of this executor wait for a decision."""
-        return len(self._held)
+        # One that was cancelled or killed is taken out when we look next.
+        return sum(not token.done() for token in self._held.copy().values())
 
     def pending(self) -> tuple[QuarantinedCall, ...]:
         """What nobody has decided on, in the order of arrival. Nothing is unpickled.
@@ -131,18 +140,19 @@ class Quarantine:
             NotReplayableError: it was never pickled, and kept by another process.
             RuntimeError: the executor is shut down.
         """
-        held = self._take(id)
-        if held is not None:
-            self._gate.readmit(held)
-            return held
-        found = self.store.get(id)
-        self.store.mark_replayed(id)
-        try:
-            fn, args, kwargs = self.store.load(id)
-            token = self._replay(found.operation, fn, args, kwargs)
-        except BaseException:
-            self.store.give_back(id)
-            raise
+        token = self._take(id)
+        if token is not None:
+            with token._lock:
+                if token._fn is not None:
+                    token._fn = _as_replay(token._fn)
+        if token is None or not self._gate.readmit(token):
+            try:
+                found = self.store.get(id)
+                fn, args, kwargs = self.store.load(id)
+                token = self._replay(found.operation, _as_replay(fn), args, kwargs)
+            except BaseException:
+                self.store.give_back(id)
+                raise
         token.add_done_callback(lambda settled: self._note_replayed(id, settled))
         return token
 
@@ -163,19 +173,25 @@ class Quarantine:
 
     def _note_replayed(self, identifier: str, token: Token[Any]) -> None:
         if token.cancelled() or token.exception() is not None:
-            # Unless somebody purged it meanwhile, or gave it back.
-            with suppress(UnknownQuarantineIdError, QuarantineStateError):
-                self.store.give_back(identifier)
+            self._give_back(identifier)
+
+    def _give_back(self, identifier: str) -> None:
+        # Unless somebody purged it meanwhile, or gave it back.
+        with suppress(UnknownQuarantineIdError, QuarantineStateError):
+            self.store.give_back(identifier)
 
     # -- for the engine ---------------------------------------------------------------------------
 
     def take_in(self, token: Token[Any], reason: Reason, error: BaseException | None) -> str | None:
         """Store the call of a token that still has it; returns its id.
 
-        ``None``: it cannot be stored, which is logged with everything that is known of it.
+        ``None``: it cannot be stored, which is logged with everything that is known of it; or it is a
+        replay, and is there already.
         """
         fn = token._fn
         assert fn is not None
+        if type(fn) is partial and _IS_REPLAY in vars(fn):
+            return None
         call = Call(
             operation=token.operation,
             fn=fn,
@@ -200,14 +216,17 @@ class Quarantine:
         """
         identifier = self.take_in(token, "spike", TokenQuarantinedError(token.operation, finding))
         if identifier is None:
+            self._gate.rejected.append(None)
             raise TokenQuarantinedError(token.operation, f"{finding}; it could not be stored")
         put_away(token, TokenState.QUARANTINED)
         self._held[identifier] = token
         if self._gate.is_ending:
             self.let_go()
         else:
-            self._follow(identifier)  # somebody may have decided already
             self._look_later()
+            # Somebody may have decided already. If we cannot see that now, we look again later.
+            with suppress(QuarantineFileError):
+                self._follow(identifier)
 
     def let_go(self) -> None:
         """The executor is shut down: who is held fails, and its call stays in the store."""
@@ -216,18 +235,14 @@ class Quarantine:
 
     def look(self) -> None:
         """See what others have decided on those that are held."""
-        for identifier, token in list(self._held.items()):
-            if token.done():
-                self._held.pop(identifier, None)  # cancelled or killed
-            else:
-                self._follow(identifier)
+        for identifier in self._held.copy():
+            self._follow(identifier)
 
     def _look_later(self) -> None:
-        """Other processes cannot tell us: look every second, as long as somebody is held."""
-        if self._is_looking or self.store.path == MEMORY:
-            return
-        self._is_looking = True
-        self._gate.timers.set(perf_counter() + _LOOK_EVERY_SECONDS, self._look_again)
+        """Who decides in the store itself cannot tell us: look every second while somebody is held."""
+        if not self._is_looking:
+            self._is_looking = True
+            self._gate.timers.set(perf_counter() + _LOOK_EVERY_SECONDS, self._look_again)
 
     def _look_again(self) -> None:
         self._is_looking = False
@@ -239,42 +254,45 @@ class Quarantine:
             self._look_later()
 
     def _take(self, identifier: str) -> Token[Any] | None:
-        """Take a held token to run it; of all who try, in whatever process, one gets it.
+        """Take a call to run it; of all who try, in whatever process, one gets it.
+
+        Returns the token that is held for it, if one is, and it was not cancelled.
 
         Raises:
-            UnknownQuarantineIdError: its call was purged.
-            QuarantineStateError: its call is rejected, or somebody else has taken it.
+            UnknownQuarantineIdError: the call was purged.
+            QuarantineStateError: it is rejected, or somebody else has taken it.
         """
-        token = self._held.pop(identifier, None)
-        if token is not None:
-            try:
-                self.store.mark_replayed(identifier)
-            except BaseException:
-                self._held[identifier] = token
-                if self._gate.is_ending:
-                    self.let_go()
-                raise
-        return token
+        self._taking.append(identifier)
+        try:
+            self.store.mark_replayed(identifier)
+            token = self._held.pop(identifier, None)
+        finally:
+            self._taking.remove(identifier)
+        return None if token is None or token.done() else token
 
     def _follow(self, identifier: str) -> None:
         """Do with a held token what was decided on its call."""
-        if identifier not in self._held:
+        held = self._held.get(identifier)
+        if held is None:
+            return
+        if held.done():
+            self._held.pop(identifier, None)  # cancelled or killed: the call itself may still run
             return
         try:
             status = self.store.get(identifier).status
-            token = self._take(identifier) if status == "approved" else None
+            if status == "approved":
+                token = self._take(identifier)
+                if token is None or not self._gate.readmit(token):
+                    self._give_back(identifier)  # settled this very moment: it has not run
         except UnknownQuarantineIdError:
             self._fail(identifier, "it was purged from the quarantine")
-            return
         except QuarantineStateError:
             self._follow(identifier)  # decided otherwise this very moment
-            return
-        if token is not None:
-            self._gate.readmit(token)
-        elif status == "rejected":
-            self._fail(identifier, "it was rejected")
-        elif status == "replayed":
-            self._fail(identifier, "another process runs it instead")
+        else:
+            if status == "rejected":
+                self._fail(identifier, "it was rejected")
+            elif status == "replayed" and identifier not in self._taking:
+                self._fail(identifier, "another process runs it instead")
 
     def _fail(self, identifier: str, because: str) -> None:
         token = self._held.pop(identifier, None)
@@ -282,6 +300,13 @@ class Quarantine:
             error = TokenQuarantinedError(token.operation, because, identifier)
             if fail_waiting(token, error):
                 self._gate.count_failed()
+
+
+def _as_replay(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, so that a call of it is known to be in the store; any other may be stored anew."""
+    replay = partial(fn)
+    setattr(replay, _IS_REPLAY, True)
+    return replay
 
 
 def store_of(

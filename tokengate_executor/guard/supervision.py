@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tokengate_executor.engine.workers import Worker
     from tokengate_executor.guard.house import OperationRecord
     from tokengate_executor.guard.recovery import Recovery
-    from tokengate_executor.options import OperationName, TaskOptions
+    from tokengate_executor.options import TaskOptions
     from tokengate_executor.policies.spikes import SpikePolicy
     from tokengate_executor.token import Token
 
@@ -72,8 +72,8 @@ class Supervisor:
         self._first_look = min(moments) if moments else None
         self._watchdog = recovery.watchdog
         self._usual_factor = 1.0 if options.spikes is None else 1.0 + options.spikes.review_at
-        # The last function's code and what is kept of its operation: in one, as others read it.
-        self._last: tuple[CodeType, OperationRecord] | None = None
+        # The last function's name and what is kept of its operation: in one, as others read it.
+        self._last: tuple[str, str | None, OperationRecord] | None = None
         self._reviewer = None
         if self._retry is not None and not isinstance(self._retry, RetryPolicy):
             self._reviewer = Reviewer(self._retry)
@@ -133,14 +133,15 @@ class Supervisor:
             policy is None
             or last is None
             or type(fn) is not FunctionType
-            or fn.__code__ is not last[0]
+            or fn.__qualname__ is not last[0]
+            or fn.__module__ is not last[1]
             or policy.cost is not None
             or self._recovery.house.is_anything_blocked
         ):
             return False
         args, kwargs = token._args, token._kwargs
         cost = estimate(args, kwargs or {}) if args or kwargs else CALL_COST
-        record = last[1]
+        record = last[2]
         new_costs = record.new_costs
         # The history is looked at once for many of them.
         if cost >= record.usual * self._usual_factor or len(new_costs) >= _MANY_COSTS:
@@ -160,11 +161,11 @@ class Supervisor:
 
     def _record_of(self, token: Token[Any]) -> OperationRecord:
         """What the guard house keeps of the call's operation. Called while the token has its call."""
-        fn: Any = token._fn
-        code = fn.__code__ if type(fn) is FunctionType else None
+        fn = token._fn
+        assert fn is not None
         record = self._recovery.house.record_of(self._profile.operation or name_of(fn))
-        if code is not None:
-            self._last = code, record
+        if type(fn) is FunctionType:
+            self._last = fn.__qualname__, fn.__module__, record
         return record
 
     def _is_cost_let_in(self, token: Token[Any], policy: SpikePolicy) -> bool:
@@ -208,14 +209,19 @@ class Supervisor:
         token._lane = worker.lane_number
         fn: Any = token._fn
         profile = self._profile
-        name: OperationName
+        notes = worker.notes
         code: CodeType | None
-        if type(fn) is FunctionType:
-            token._name = name = fn.__module__, fn.__qualname__
+        if (
+            type(fn) is FunctionType
+            and fn.__qualname__ is notes.qualname
+            and fn.__module__ is notes.module
+            and profile is notes.profile
+        ):  # as the last one
             code = fn.__code__
         else:
-            token._name = name = name_of(fn)
             code = code_of(fn)
+            notes = worker.note(fn, profile)
+        token._name = name = notes.name
         if profile.weight_index:
             worker.started_by_weight[profile.weight_index] += 1
         lock = token._lock
@@ -273,7 +279,7 @@ class Supervisor:
             attempts,
         )
         fn = None
-        worker.by_operation[profile.operation or name].append(record)
+        notes.records.append(record)
         if self._recovery.is_guarded and (error is not None or token._ticket is not None):
             self._tell(worker, token, state, ended_at)
         if self._retry is not None and (error is not None or self._reviewer is not None):

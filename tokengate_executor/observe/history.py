@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tokengate_executor.engine.workers import Worker
     from tokengate_executor.policies.weights import Weight
 
-__all__ = ["ByOperation", "RawRecord", "TokenRecord", "merged"]
+__all__ = ["ByOperation", "Notes", "RawRecord", "TokenRecord", "merged"]
 
 RawRecord = tuple[
     str | None,
@@ -36,6 +36,25 @@ worker's; its name and options; if its call raised, its state and the type of th
 submitted, started, settled; the code of its function; how many attempts there were."""
 
 _MOST_OPERATIONS: Final = 1024
+
+
+class Notes:
+    """What a worker notes of the calls of one function under one profile.
+
+    Attributes:
+        module, qualname, profile: of these calls; compared by identity.
+        name: module and qualified name.
+        records: the operation's last attempts on this worker, one of ``ByOperation``'s values.
+    """
+
+    __slots__ = ("module", "name", "profile", "qualname", "records")
+
+    def __init__(
+        self, name: OperationName, profile: Profile | None, records: deque[RawRecord]
+    ) -> None:
+        self.module, self.qualname = self.name = name
+        self.profile = profile
+        self.records = records
 
 
 class ByOperation(dict[Hashable, deque[RawRecord]]):
