@@ -92,6 +92,7 @@ class GovernorMachine(RuleBasedStateMachine):
             lane.routes = tuple(r for r in self.routes.values() if lane.may_run(r))
         self.waiting: list[Token[Any]] = []  # in order of submission
         self.running: list[Token[Any]] = []
+        self.in_place: list[Token[Any]] = []
         self.retrying: list[Token[Any]] = []
         self.started_at_rate: list[float] = []
         self.arrivals: deque[Token[Any]] = deque()
@@ -177,6 +178,8 @@ class GovernorMachine(RuleBasedStateMachine):
     def fail(self, chance: int) -> None:
         """A call fails, and is to be tried again: it keeps its key, and nothing else."""
         token = Random(chance).choice(self.running)
+        if token in self.in_place:
+            return  # such a call is never tried again, as its shell would be taken for itself
         self.running.remove(token)
         token._started_at = self.now
         assert put_away(token, TokenState.RETRYING)
@@ -213,6 +216,7 @@ class GovernorMachine(RuleBasedStateMachine):
             if not may:
                 return
             self.running.append(token)
+            self.in_place.append(token)
             if self.limits["rate"] in self.profile(token).limits:
                 self.started_at_rate.append(self.now)
         self.waiting.remove(token)
@@ -308,6 +312,20 @@ def test_a_permit_goes_on_to_the_next_when_the_first_meets_another_obstacle() ->
     machine.take(1)
     assert [machine.profile(token).limits[0].name for token in machine.running] == ["b", "a"]
     assert len(machine.waiting) == 1
+    machine.teardown()
+
+
+def test_a_permit_reaches_who_can_use_it() -> None:
+    """One that only a busy lane may run is first in line for a permit, and keeps nobody from it."""
+    machine = governed({"a": 1})
+    machine.submit(TaskOptions(limits=("a",)))
+    machine.submit(TaskOptions(limits=("a",), weight="heavy"))
+    machine.submit(TaskOptions(limits=("a",)))
+    machine.take(1)
+    machine.take(1)  # finds nothing: both others are parked
+    machine.finish(0)
+    machine.take(2)  # which may run nothing heavy
+    assert [machine.profile(token).weight for token in machine.running] == [None]
     machine.teardown()
 
 

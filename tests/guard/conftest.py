@@ -11,7 +11,7 @@ import pytest
 
 from tokengate_executor import TokenGateExecutor
 
-_CLOCKS = ("token", "guard.supervision", "engine.watchdog")
+_CLOCKS = ("token", "guard.supervision", "engine.watchdog", "engine.crew")
 
 
 @dataclass

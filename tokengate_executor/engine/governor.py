@@ -9,17 +9,18 @@ How a token goes
     Those of a key that is taken wait in its ``Line``. All others are *ready*, in a heap for each route
     of their tenant; tenants take turns. A worker takes the first ready token that its lane may run. One
     that meets an obstacle (a paused operation, a limit without a free permit) is *parked* there, and is
-    ready again when the obstacle is gone: so each token meets each obstacle about once, however many
-    wait, and others pass it.
+    ready again when the obstacle is gone: so each token meets each obstacle a few times at most, however
+    many wait, and others pass it.
 
 The order
     A token is *due* when it was submitted, or earlier by ``ageing`` seconds for each level of its
     priority. First due, first out. This is first in, first out within a level, and a token that has
     waited for ``ageing`` seconds more than another makes up for a level: no one starves.
 
-Why no permit is left unused while somebody waits for it: a permit that comes back makes one parked
-token ready. If that token meets another obstacle, it is parked there, and the next one that waits for
-the permit is made ready in its place.
+Why no permit is left unused while somebody waits for it: a permit that comes back makes the first parked
+token of each route ready, as one that only a busy lane may run must not keep it from the others. Who
+comes too late for it is parked again. If a token that is made ready meets another obstacle, it is parked
+there, and the next one that waits for the permit is made ready in its place.
 """
 
 from __future__ import annotations
@@ -197,7 +198,8 @@ class Governor:
             line = self._lines.get(profile.key)
             if line is None or line.head is not token:
                 return False
-        if self._obstacle(token, profile, self._now()) or not claim_in_queue(token):
+        obstacle = self._obstacle(token, profile, self._now())
+        if obstacle is not None or not claim_in_queue(token):
             return False
         for limit in profile.limits:
             limit.take()
@@ -258,19 +260,21 @@ class Governor:
         """Permits may have come back, or come with time, or with a change of the limit."""
         now = self._now()
         self._unpark(limit, limit.free(now))
-        if isinstance(limit, Bucket) and limit.parked:
+        if isinstance(limit, Bucket) and len(limit):
             self._await_permit(limit, now)
 
     def _unpark(self, space: ParkingSpace, most: int) -> None:
-        """Make the first of those who are parked there ready, as many as that."""
-        while most > 0 and space.parked:
-            entry = space.unpark()
-            if is_waiting(entry[2]):
-                self._make_ready(entry)
-                self.to_rouse.append(entry[3])
-                most -= 1
-            else:
-                self._drop(entry[2])
+        """Make the first of those who are parked there ready, as many as that of each route."""
+        for route, heap in space.parked.items():
+            left = most
+            while left > 0 and heap:
+                entry = heappop(heap)
+                if is_waiting(entry[2]):
+                    self._make_ready(entry)
+                    self.to_rouse.append(route)
+                    left -= 1
+                else:
+                    self._drop(entry[2])
 
     def pause(self, operation: str) -> None:
         """No token of the operation starts from here on."""
@@ -280,7 +284,7 @@ class Governor:
         """Tokens of the operation may start again."""
         space = self.paused_operations.pop(operation, None)
         if space is not None:
-            self._unpark(space, len(space.parked))
+            self._unpark(space, len(space))
 
     # -- ends ---------------------------------------------------------------------------------------
 
@@ -343,7 +347,7 @@ class Governor:
 
     def _all_parked(self) -> Iterator[list[Entry]]:
         for space in (self._overdue, *self.paused_operations.values(), *self._limits.values()):
-            yield space.parked
+            yield from space.parked.values()
 
     def parked(self) -> int:
         """How many tokens, and shells, are kept from starting by an obstacle or a line."""

@@ -6,7 +6,7 @@ All of it is guarded by the lock of the gate whose governor uses it; nothing her
 from __future__ import annotations
 
 from collections.abc import Mapping
-from heapq import heappop, heappush
+from heapq import heappush
 from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import override
@@ -42,26 +42,28 @@ number of its arrival among those that are due at the same moment."""
 
 
 class ParkingSpace:
-    """Where tokens wait for one thing that keeps them from starting, in order."""
+    """Where tokens wait for one thing that keeps them from starting, in order, route by route.
+
+    Attributes:
+        parked: route → those that wait here, a heap.
+    """
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
         """Begin with nobody: at first, and in a forked child."""
-        self.parked: list[Entry] = []
+        self.parked: dict[Route, list[Entry]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parked.values()))
 
     def park(self, entry: Entry) -> None:
-        """The token waits here, until ``unpark`` gives it back."""
-        heappush(self.parked, entry)
-
-    def unpark(self) -> Entry:
-        """The first of those that wait here.
-
-        Raises:
-            IndexError: none does.
-        """
-        return heappop(self.parked)
+        """The token waits here, until it is taken out of its heap."""
+        heap = self.parked.get(entry[3])
+        if heap is None:
+            heap = self.parked[entry[3]] = []
+        heappush(heap, entry)
 
 
 class Bulkhead(ParkingSpace):

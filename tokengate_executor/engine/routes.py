@@ -78,7 +78,8 @@ class Profile:
         attempt: how their calls are run.
         is_ordered: whether the token may have to wait for something else than a worker, or
             goes before or after others: the gate's governor then decides.
-        timeout: for how long a call may run, in seconds.
+        is_in_place: whether a worker that waits for a token may run it, inside its own call. Not if
+            the token may not be settled then, or before: it is tried again, or its time is over.
         look_after: what is done about a call that runs for long; returns when to do that again.
     """
 
@@ -88,6 +89,7 @@ class Profile:
         "admit_entered",
         "attempt",
         "gate",
+        "is_in_place",
         "is_ordered",
         "key",
         "limits",
@@ -99,7 +101,6 @@ class Profile:
         "route",
         "sticky",
         "tenant",
-        "timeout",
         "weight",
         "weight_index",
     )
@@ -124,7 +125,7 @@ class Profile:
         self.tenant: Hashable | None = options.tenant
         self.limits = limits
         self.queue_timeout = options.queue_timeout
-        self.timeout = options.timeout
+        self.is_in_place = True
         self.look_after: Callable[[Worker, Token[Any], float], float] = _never_again
         self.is_ordered = options.need_order
         self.log_unread_exceptions = log_unread_exceptions

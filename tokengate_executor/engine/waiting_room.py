@@ -489,7 +489,7 @@ class WaitingRoom:
             limits = [
                 limit
                 for limit in self.limits.values()
-                if limit.name not in STORAGE_LIMITS or limit.used or limit.parked
+                if limit.name not in STORAGE_LIMITS or limit.used or len(limit)
             ]
         oldest = min((token.submitted_at for token in first if is_waiting(token)), default=None)
         return QueueFacts(oldest, parked, is_paused, operations, limits)

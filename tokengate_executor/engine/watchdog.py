@@ -24,6 +24,8 @@ from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+from tokengate_executor.engine.claims import host_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -53,21 +55,31 @@ class Watchdog:
         self._timers = timers
         self._workers = workers
         self._look_after = look_after
-        self.next_look = inf
+        self.renew()
 
     def renew(self) -> None:
-        """In a forked child: what runs here now was not minded here."""
+        """Nothing is minded: at first, and in a forked child."""
         self.next_look = inf
+        # The moments for which a look has set a timer that is still to come: of the timers' thread.
+        self._set_by_looks: set[float] = set()
 
     def mind(self, token: Token[Any], when: float) -> None:
         """Look at this token, which runs now, at that moment. Takes no lock."""
         token._look_at = when
         if when < self.next_look:
-            self._look_at(when)
+            self.next_look = when
+            self._timers.set(when, self._look)
+
+    def _look_again(self, when: float) -> None:
+        """On the timers' thread. Not two timers for a moment: each would set one for the next."""
+        self.next_look = when
+        if when not in self._set_by_looks:
+            self._set_by_looks.add(when)
+            self._timers.set(when, lambda: self._look_at(when))
 
     def _look_at(self, when: float) -> None:
-        self.next_look = when
-        self._timers.set(when, self._look)
+        self._set_by_looks.discard(when)
+        self._look()
 
     def _look(self) -> None:
         """On the timers' thread."""
@@ -76,6 +88,8 @@ class Watchdog:
         nearest = inf
         for worker in self._workers():
             for token in worker.executing():
+                if host_of(token) is not worker:
+                    continue  # its attempt here was given up, or has not begun
                 when: float = getattr(token, "_look_at", inf)
                 if when <= now:
                     try:
@@ -86,7 +100,7 @@ class Watchdog:
                     token._look_at = when
                 nearest = min(nearest, when)
         if nearest < self.next_look:
-            self._look_at(nearest)
+            self._look_again(nearest)
 
 
 def live_stack(worker: Worker) -> str:

@@ -247,7 +247,7 @@ class Worker:
             self.current is None
             or len(self.outer) >= _DEEPEST_IN_PLACE
             or not self.crew.may_run(self, token)
-            or profile_of(token).timeout is not None  # nobody could leave off waiting for it
+            or not profile_of(token).is_in_place
             or not self.crew.gate.take_this(token)
         ):
             return False

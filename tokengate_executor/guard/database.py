@@ -14,7 +14,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, finalize
 
 from tokengate_executor.errors import QuarantineFileError
 from tokengate_executor.guard.opening import (
@@ -57,6 +57,8 @@ class Database:
         self._lock = threading.RLock()
         self._inside = False
         self._connection: sqlite3.Connection | None = None
+        # Closes it when we are gone, before anybody's finaliser runs: the connection's own complains.
+        self._closer: finalize[[], Database] | None = None
         self._identity: tuple[int, int] | None = None
         _databases[id(self)] = self
 
@@ -99,6 +101,8 @@ class Database:
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
+        if self._closer is not None:
+            self._closer.detach()
         if connection is not None:
             connection.close()
 
@@ -117,6 +121,8 @@ class Database:
                 except BaseException:
                     self._disconnect()
                     raise
+            self._closer = finalize(self, self._connection.close)
+            self._closer.atexit = False
         elif self._identity is not None and identity_of(self.path) != self._identity:
             # SQLite would go on writing into a file that has no name any more.
             raise QuarantineFileError(self.path, _MOVED)
@@ -148,6 +154,8 @@ class Database:
         elif self._connection is not None:
             _inherited.append(self._connection)  # not even closed: it may be in any state
             self._connection = None
+            if self._closer is not None:
+                self._closer.detach()
 
 
 _databases: Final[WeakValueDictionary[int, Database]] = WeakValueDictionary()

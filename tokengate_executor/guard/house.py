@@ -235,12 +235,13 @@ class GuardHouse:
         name = cast("object", operation)
         if not isinstance(name, str) or not name:
             raise InvalidOptionError("operation", name, "a non-empty string")
-        record = self.record_of(operation)
-        with self._lock:
-            self._do_posts()
-            act(record.circuit, perf_counter())
-            self._note_blocked()
-        self._tend()
+        try:
+            with self._lock:
+                self._do_posts()
+                act(self._recorded(operation).circuit, perf_counter())
+                self._note_blocked()
+        finally:
+            self._tend()
 
     # -- for who submits and who runs ---------------------------------------------------------------
 
@@ -249,21 +250,28 @@ class GuardHouse:
         record = self._by_key.get(key)
         if record is not None:
             return record
-        name = key if isinstance(key, str) else joined(key)
-        policy = self._policy if self.policy is not None else _NEVER
         if not self._lock.acquire(timeout=_LONGEST_WAIT_SECONDS):
-            return OperationRecord(name, policy)  # we are inside our own work: not kept
+            return self._new_record(key)  # we are inside our own work: not kept
         try:
-            if len(self._by_key) >= _MOST_OPERATIONS:
-                self._forget_some()
-            record = self._records.get(name)
-            if record is None:
-                record = self._records[name] = OperationRecord(name, policy)
-            self._by_key[key] = record
+            record = self._recorded(key)
         finally:
             self._lock.release()
         self._tend()
         return record
+
+    def _recorded(self, key: OperationKey) -> OperationRecord:
+        """Called with the lock held."""
+        record = self._by_key.get(key)
+        if record is None:
+            if len(self._by_key) >= _MOST_OPERATIONS:
+                self._forget_some()
+            new = self._new_record(key)
+            record = self._by_key[key] = self._records.setdefault(new.name, new)
+        return record
+
+    def _new_record(self, key: OperationKey) -> OperationRecord:
+        name = key if isinstance(key, str) else joined(key)
+        return OperationRecord(name, self._policy if self.policy is not None else _NEVER)
 
     def _forget_some(self) -> None:
         """Names may be made up per call: keep those that are blocked. Called with the lock held."""
@@ -344,9 +352,10 @@ class GuardHouse:
             usual = costs.usual()
             if usual is not None and len(costs) >= policy.min_samples:
                 record.usual = usual
-            return verdict
         finally:
             self._lock.release()
+        self._tend()
+        return verdict
 
     def _post(self, act: Callable[[], object]) -> None:
         self._posts.append(act)

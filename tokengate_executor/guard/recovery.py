@@ -9,7 +9,7 @@ import random
 from _thread import allocate_lock
 from collections import deque
 from typing import TYPE_CHECKING, Final
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 from tokengate_executor.engine.routes import profile_of
 from tokengate_executor.engine.watchdog import Watchdog
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tokengate_executor.token import Token
 
 __all__ = ["Recovery"]
+
+_LONGEST_WAIT_SECONDS: Final = 0.1
 
 
 class Recovery:
@@ -65,7 +67,7 @@ class Recovery:
         self.draw = random.random
         # Of profiles that need no care; and the supervisors of those that do.
         self._profiles: WeakSet[Profile] = WeakSet()
-        self._supervisors: WeakSet[Supervisor] = WeakSet()
+        self._supervisors: WeakValueDictionary[int, Supervisor] = WeakValueDictionary()
         self._accounts: dict[RetryBudget, _Account] = {}
         self.renew()
         crew.at_fork.append(self.begin_again)
@@ -93,29 +95,40 @@ class Recovery:
             RuntimeError: the system gives no thread for timers.
         """
         options = said.over(self.defaults)
-        profile.timeout = options.timeout
         if options.need_care or self.is_guarded:
             if options.need_care:
                 self.crew.gate.timers.start()
             self._engage(profile, options)
         else:
             self._profiles.add(profile)
+            if self.is_guarded:
+                self._arm()  # since we looked, by somebody who may not have seen this one
 
     def _engage(self, profile: Profile, options: TaskOptions) -> None:
         supervisor = Supervisor(self, profile, options)
-        self._supervisors.add(supervisor)
-        supervisor.screen(is_anything_blocked=self.house.is_anything_blocked)
+        self._supervisors[id(supervisor)] = supervisor
+        is_anything_blocked = None
+        while is_anything_blocked is not self.house.is_anything_blocked:
+            is_anything_blocked = self.house.is_anything_blocked
+            supervisor.screen(is_anything_blocked=is_anything_blocked)
 
     def _arm(self) -> None:
         """Have calls of profiles that need no care otherwise ask the guard house, too."""
         self.is_guarded = True
         while self._profiles:
-            self._engage(self._profiles.pop(), self.defaults)
+            try:
+                profile = self._profiles.pop()
+            except KeyError:
+                break  # somebody else arms, too, or the last one is gone
+            self._engage(profile, self.defaults)
 
     def _screen(self) -> None:
         """Something is blocked, or nothing is any more."""
-        for supervisor in list(self._supervisors):
-            supervisor.screen(is_anything_blocked=self.house.is_anything_blocked)
+        # Not a loop over the dictionary itself: others make profiles meanwhile.
+        for reference in self._supervisors.valuerefs():
+            supervisor = reference()
+            if supervisor is not None:
+                supervisor.screen(is_anything_blocked=self.house.is_anything_blocked)
 
     # -- budgets ----------------------------------------------------------------------------------
 
@@ -126,11 +139,15 @@ class Recovery:
         credited at the next; if that is long ago, as if it had come evenly.
         """
         successes = sum(worker.completed for worker in self.crew.workers)
-        with self._lock:
+        if not self._lock.acquire(timeout=_LONGEST_WAIT_SECONDS):
+            return False  # we are inside our own work: a finaliser ran a call, and it failed
+        try:
             account = self._accounts.get(budget)
             if account is None:
                 account = self._accounts[budget] = _Account(budget, now)
             return account.spend(now, successes)
+        finally:
+            self._lock.release()
 
 
 class _Account:

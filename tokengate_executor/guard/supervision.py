@@ -27,7 +27,11 @@ from tokengate_executor.engine.claims import fail_waiting, put_away
 from tokengate_executor.engine.gate import BROKEN
 from tokengate_executor.engine.settlement import fail, state_after
 from tokengate_executor.engine.watchdog import live_stack
-from tokengate_executor.errors import TokenQuarantinedError, TokenTimeoutError
+from tokengate_executor.errors import (
+    OperationBlockedError,
+    TokenQuarantinedError,
+    TokenTimeoutError,
+)
 from tokengate_executor.guard.tenacity import Reviewer
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.options import name_of
@@ -81,6 +85,7 @@ class Supervisor:
         self._admit_entered = profile.admit_entered
         profile.attempt = self.attempt
         profile.look_after = self.look_after
+        profile.is_in_place = options.timeout is None and options.retry is None
 
     # -- in ---------------------------------------------------------------------------------------
 
@@ -105,7 +110,7 @@ class Supervisor:
         if self._is_as_usual(token) or self._is_let_in(token):
             try:
                 self._admit(token, route)
-            except RuntimeError:
+            except BaseException:  # it waits for room, and may be interrupted
                 self._forgo(token)
                 raise
 
@@ -120,7 +125,7 @@ class Supervisor:
         if is_let_in:
             try:
                 self._admit_entered(token, route)
-            except RuntimeError:
+            except BaseException:  # it waits for room, and may be interrupted
                 self._forgo(token)
                 raise
 
@@ -153,7 +158,11 @@ class Supervisor:
         recovery = self._recovery
         if recovery.house.is_anything_blocked:
             record = self._record_of(token)
-            ticket = recovery.house.enter(record)
+            try:
+                ticket = recovery.house.enter(record)
+            except OperationBlockedError:
+                self._gate.rejected.append(None)
+                raise
             if ticket.trial:
                 token._ticket = record, ticket
                 token.add_done_callback(self._forgo)  # one that is never run has no outcome
@@ -190,6 +199,7 @@ class Supervisor:
             self._gate.rejected.append(None)
             raise TokenQuarantinedError(token.operation, verdict)
         _LOGGER.warning("a call of %s is held in quarantine: %s", token.operation, verdict)
+        self._forgo(token)  # nobody need wait for the decision to know how the operation is
         self._recovery.quarantine.hold(token, verdict)
         return False
 
@@ -246,7 +256,8 @@ class Supervisor:
         except BaseException as raised:  # as in settlement
             error = raised
             here = raised.__traceback__
-            raised.__traceback__ = here.tb_next if here is not None else None
+            # Not by assignment: a frozen error's class forbids that.
+            BaseException.with_traceback(raised, here.tb_next if here is not None else None)
             here = None
         ended_at = perf_counter()
         kwargs = None
@@ -380,7 +391,7 @@ class Supervisor:
                 delay = self._delay_after(token, attempts, error, now)
             else:
                 return None
-        except Exception:
+        except BaseException:  # or the token would never settle
             _LOGGER.exception("the retry policy of %s failed: not tried again", token.operation)
             return None
         if delay is not None and self._is_blocked(token):
@@ -411,7 +422,8 @@ class Supervisor:
         house = self._recovery.house
         if not house.is_anything_blocked:
             return False
-        return self._record_of(token).circuit.state is CircuitState.OPEN
+        # Half-open, it is for new calls to try.
+        return self._record_of(token).circuit.state is not CircuitState.CLOSED
 
     def _try_again(
         self, token: Token[Any], error: BaseException | None, result: object, delay: float
@@ -424,7 +436,12 @@ class Supervisor:
         outcome = f"returned {type(result).__name__}" if error is None else _told(error)
         earlier.errors.append(f"attempt {earlier.started}: {outcome}")
         gate = self._gate
-        put_away(token, TokenState.RETRYING)
+        # Whoever claims it next is its host only a moment later; until then it is not the old one.
+        token._host = None
+        if not put_away(token, TokenState.RETRYING):  # its call has settled it by hand
+            if self._profile.is_ordered and not isinstance(error, TokenTimeoutError):
+                gate.post(token, held=True)
+            return
         if self._profile.is_ordered and not isinstance(error, TokenTimeoutError):
             gate.post(token, held=True, stays=True)
         gate.timers.set(perf_counter() + delay, lambda: gate.readmit(token), token.done)
@@ -516,7 +533,7 @@ def _told(error: BaseException) -> str:
     """The error in a line. Its text is the user's code."""
     try:
         text = str(error)
-    except Exception:
+    except BaseException:  # or the token would never settle
         text = "(its text cannot be had)"
     if len(text) > _LONGEST_ERROR_TEXT:
         text = f"{text[:_LONGEST_ERROR_TEXT]}…"
@@ -525,5 +542,11 @@ def _told(error: BaseException) -> str:
 
 
 def _note(error: BaseException | None, text: str) -> None:
-    if error is not None:
+    if error is None:
+        return
+    try:
+        if not hasattr(error, "__notes__"):
+            object.__setattr__(error, "__notes__", [])  # its class may forbid it, as a frozen one
         BaseException.add_note(error, text)
+    except Exception:
+        _LOGGER.debug("%s takes no note: %s", type(error).__name__, text)

@@ -30,11 +30,12 @@ class Reviewer:
     """
 
     def __init__(self, retrying: TenacityRetrying) -> None:
-        from tenacity import Future, RetryCallState  # noqa: PLC0415  an optional package
+        from tenacity import Future, RetryCallState, TryAgain  # noqa: PLC0415  an optional package
 
         self._retrying: Any = retrying
         self._make_state: Any = RetryCallState
         self._make_future: Any = Future
+        self._asks_for_another: type[BaseException] = TryAgain
 
     def delay_after(
         self,
@@ -50,6 +51,8 @@ class Reviewer:
             Exception: whatever a strategy raises.
         """
         retrying = self._retrying
+        if not getattr(retrying, "enabled", True):  # which old versions do not have
+            return None
         state = self._state_of(token, now)
         state.attempt_number = attempts
         state.outcome = outcome = self._make_future(attempts)
@@ -59,7 +62,7 @@ class Reviewer:
         else:
             outcome.set_result(result)
         try:
-            if not retrying.retry(state):
+            if not (isinstance(error, self._asks_for_another) or retrying.retry(state)):
                 return None
             # In tenacity's order: some of its `stop` strategies look at the sleep to come.
             delay = float(retrying.wait(state)) if retrying.wait else 0.0

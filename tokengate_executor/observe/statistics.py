@@ -228,4 +228,4 @@ def _by_weight(workers: Sequence[Worker], names: Sequence[str], total: int) -> M
 
 
 def _of_limit(limit: Limit, now: float) -> LimitStatistics:
-    return LimitStatistics(limit.spec, limit.used, max(0, limit.free(now)), len(limit.parked))
+    return LimitStatistics(limit.spec, limit.used, max(0, limit.free(now)), len(limit))
