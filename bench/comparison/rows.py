@@ -10,6 +10,8 @@ Rows (`--rows` takes these names, comma separated)
                             8 times as many rounds.
     map                     ``list(executor.map(identity, range(20_000)))``, chunk size 1.
     run_in_executor         5,000 ``loop.run_in_executor`` calls, gathered, on a running loop.
+    arun                    the same by the executor's own verb ``arun``, against
+                            ``run_in_executor`` where there is none.
     memory                  growth of the resident set while 100,000 calls are queued behind one
                             blocked worker, per call; a fresh process for each sample. It includes
                             what tracemalloc cannot see, such as locks. executor / reference: less
@@ -36,6 +38,7 @@ from .workloads import (
     Metrics,
     fan_out,
     four_producers,
+    gather_own_verb,
     gather_run_in_executor,
     gil_releasing_calls,
     map_items,
@@ -69,6 +72,7 @@ MEASUREMENTS = {
     "one_at_a_time": Measurement(round_trips, 4, 2_000, 2_000, two_lock_round_trips, repeats=8),
     "map": Measurement(map_items, 4, 20_000, 10_000),
     "run_in_executor": Measurement(gather_run_in_executor, 4, 5_000, 2_000, needs_executor=True),
+    "arun": Measurement(gather_own_verb, 4, 5_000, 2_000, needs_executor=True),
     "memory": Measurement(resident_growth, 1, 100_000, 20_000, own_process=True),
     "sleeping": Measurement(sleep_calls, 8, 200, 80, repeats=2),
     "gil_releasing": Measurement(gil_releasing_calls, 4, 80, 16),
@@ -131,6 +135,7 @@ ROWS = (
         both(4),
         aim_note="the aim is for an async verb of the package's own",
     ),
+    Row("arun", "the same by our own arun", "arun", "seconds", both(4), both(5)),
     Row(
         "memory",
         "memory per queued call",

@@ -95,14 +95,13 @@ class Recovery:
             RuntimeError: the system gives no thread for timers.
         """
         options = said.over(self.defaults)
-        if options.need_care or self.is_guarded:
-            if options.need_care:
-                self.crew.gate.timers.start()
+        if options.need_care:
+            self.crew.gate.timers.start()
             self._engage(profile, options)
-        else:
-            self._profiles.add(profile)
-            if self.is_guarded:
-                self._arm()  # since we looked, by somebody who may not have seen this one
+            return
+        self._profiles.add(profile)
+        if self.is_guarded:  # looked at only now: who arms meanwhile may not have seen this one
+            self._arm()
 
     def _engage(self, profile: Profile, options: TaskOptions) -> None:
         supervisor = Supervisor(self, profile, options)
