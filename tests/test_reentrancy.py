@@ -226,7 +226,6 @@ def test_submit_in_the_midst_of(operation: str, handler: str) -> None:
 
 
 @needs_steps
-@defect("the first submit of a @gated function waits for the gate's lock")
 def test_first_submit_of_a_gated_function_in_the_midst() -> None:
     """A handler may submit a function with options that the executor has not met."""
     for operation in ("cancel", "a later submit", "the use of an option"):

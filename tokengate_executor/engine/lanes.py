@@ -30,6 +30,7 @@ class Lane:
     """
 
     __slots__ = (
+        "_looked_for",
         "_own_routes",
         "blocked",
         "cpus",
@@ -47,6 +48,7 @@ class Lane:
         self.number = number
         self.cpus = cpus
         self.routes: tuple[Route, ...] = ()
+        self._looked_for: list[Route] = []
         self.mailbox: deque[Token[Any]] = deque()
         self.mailbox_route = route
         self._own_routes: dict[int, Route] = {}
@@ -54,6 +56,16 @@ class Lane:
         self.regulars = 0
         self.spares = 0
         self.blocked = 0
+
+    def look_for(self, route: Route) -> None:
+        """Take tokens of that route from here on. Takes no lock.
+
+        Two who say so at once may each undo what the other wrote; so each looks, after it has written,
+        whether all that was said is there.
+        """
+        self._looked_for.append(route)
+        while missing := [one for one in self._looked_for if one not in self.routes]:
+            self.routes = (*self.routes, *dict.fromkeys(missing))
 
     def may_run(self, route: Route) -> bool:
         """Whether the policy lets this lane run tokens of that route."""
@@ -64,7 +76,7 @@ class Lane:
         own = self._own_routes.get(route.index)
         if own is None:
             own = self._own_routes[route.index] = Route(route.index, route.weight, (self.number,))
-            self.routes = (*self.routes, own)
+            self.look_for(own)
         return own
 
 

@@ -112,7 +112,7 @@ class WaitingRoom:
         self.lanes: tuple[Lane, ...] = ()
         self.bounds: tuple[Bound, ...] = ()
         self.watchers: list[SimpleQueue[None]] = []
-        self._in_use: set[Route] = set()
+        self._in_use: list[Route] = []
         # The crew's, which knows the workers: fail what waits when there are no threads to be had.
         self.fail_unserved: Callable[[RuntimeError], None]
         # And: end the timers' thread if no thread of a worker's is left.
@@ -150,15 +150,15 @@ class WaitingRoom:
             self.govern()
 
     def use(self, route: Route) -> None:
-        """Before the first token of a route: its lanes look into its backlog from here on."""
+        """Before the first token of a route: its lanes look into its backlog from here on. No lock."""
         if route in self._in_use:
-            return  # it stays so, and who says so again need not wait for the lock
-        with self._locked():
-            if route not in self._in_use:
-                self._in_use.add(route)
-                for lane in self.lanes:
-                    if lane.may_run(route):
-                        lane.routes = (*lane.routes, route)
+            return
+        self._in_use.append(route)
+        for lane in self.lanes:
+            if lane.may_run(route):
+                lane.look_for(route)
+        # Another submitter may have thought that this was done, and a worker have looked too early.
+        self._rouse_each(one for one in self._in_use if one.backlog)
 
     # -- the lock -----------------------------------------------------------------------------------
 
