@@ -117,10 +117,11 @@ class Token(Future[T]):
     _earlier: EarlierAttempts | None = None
     _has_no_place: bool = False
     # Of supervised ones: leave to make a trial call, with what the guard house keeps of the
-    # operation; and of which attempt, by its start, it is known that it ended, that it is slow.
+    # operation; and of which attempt, by its start, it is known that it ended, is slow, came late.
     _ticket: tuple[Any, Any] | None = None
     _ended_attempt: float | None = None
     _logged_attempt: float | None = None
+    _late_attempt: float | None = None
     _kill_requested: bool = False
     _is_orphaned: bool = False
 

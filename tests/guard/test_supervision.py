@@ -48,7 +48,7 @@ class Flaky:
         self.errors = list(errors)
         self.runs = 0
 
-    def __call__(self, *args: object) -> int:
+    def __call__(self, *_: object) -> int:
         """Raise the next error, or return how many times it was run."""
         self.runs += 1
         if len(self.errors) >= self.runs:
@@ -795,7 +795,8 @@ say("main ends")
 
 def test_dropped_with_its_executor() -> None:
     """Without a reference to executor or token it gets its attempts, and the threads end."""
-    assert said_by("""
+    assert (
+        said_by("""
 executor = TokenGateExecutor(2, retry=RetryPolicy(3, ValueError, delay=0.05, jitter=None))
 executor.submit(flaky)
 del executor
@@ -803,7 +804,9 @@ for thread in threading.enumerate():
     if thread is not threading.current_thread():
         thread.join(30)
         say(thread.is_alive())
-""")[0] == "ran 3"
+""")[0]
+        == "ran 3"
+    )
 
 
 @needs_fork
@@ -935,9 +938,6 @@ def test_it_bypasses_bounds(by_hand: ByHand) -> None:
         assert executor.statistics().pending == 0
 
 
-@pytest.mark.xfail(
-    reason="bounded._discard_oldest cancels a token that came back, and wins no place by it"
-)
 def test_it_is_no_place_to_be_made(by_hand: ByHand) -> None:
     """Discarding the oldest is for those who have a place: one that came back has none to give."""
     with by_hand.executor(1, max_pending=1, on_full="discard_oldest", retry=PLAIN) as executor:
@@ -1008,9 +1008,6 @@ def test_it_goes_before_what_is_in_a_mailbox(by_hand: ByHand) -> None:
     assert order.index("retried", 1) == 1
 
 
-@pytest.mark.xfail(
-    reason="governor.sort_in takes the route of the profile for a head that comes back, not its line's"
-)
 def test_a_sticky_line_stays_on_its_lane(by_hand: ByHand) -> None:
     """Also for the attempts after the first."""
     lanes: list[int | None] = []
@@ -1186,7 +1183,7 @@ def test_no_budget(by_hand: ByHand) -> None:
 
 @pytest.mark.timeout(20)
 def test_the_budget_inside_itself(by_hand: ByHand) -> None:
-    """A finaliser that runs a call in the midst of our accounts does not hang, but is refused a retry."""
+    """A finaliser whose call fails in the midst of our accounts does not hang: it has no retry."""
     budget = RetryBudget(share=0.0, minimum=10)
     with by_hand.executor(1) as executor:
         recovery = executor._recovery

@@ -171,7 +171,7 @@ class BoundedGate(Gate):
                 except IndexError:
                     break
                 oldest = reference()
-                if oldest is not None and is_waiting(oldest):
+                if oldest is not None and is_waiting(oldest) and not oldest._has_no_place:
                     admitted.append(reference)
 
     def _discard_oldest(self, route: Route, bound: Bound) -> None:
@@ -190,6 +190,6 @@ class BoundedGate(Gate):
             except IndexError:
                 time.sleep(0)  # let the others come to their end
                 continue
-            if oldest is not None and is_waiting(oldest):
+            if oldest is not None and is_waiting(oldest) and not oldest._has_no_place:
                 oldest.cancel()
         self._refuse(route, bound, "and none of them can be discarded")

@@ -34,6 +34,7 @@ __all__ = [
     "orphan",
     "put_away",
     "unclaim",
+    "was_cut_off",
     "withdraw",
 ]
 
@@ -84,6 +85,11 @@ def is_waiting(token: Token[Any]) -> bool:
 def host_of(token: Token[Any]) -> Host | None:
     """The worker that runs or ran the token."""
     return getattr(token, "_host", None)
+
+
+def was_cut_off(token: Token[Any]) -> bool:
+    """Whether its attempt ended, though perhaps its call did not."""
+    return token._ended_attempt is not None and token._ended_attempt == token._started_at
 
 
 def unclaim(token: Token[Any]) -> None:

@@ -29,7 +29,7 @@ from time import perf_counter
 from typing import Any, Final, cast
 
 from tokengate_executor.engine.bounded import BoundedGate
-from tokengate_executor.engine.claims import fail_waiting, host_of, orphan
+from tokengate_executor.engine.claims import fail_waiting, host_of, orphan, was_cut_off
 from tokengate_executor.engine.gate import BROKEN, Gate
 from tokengate_executor.engine.lanes import Lane
 from tokengate_executor.engine.router import Router
@@ -151,8 +151,7 @@ class Crew:
             worker is not host
             and worker not in idle
             and not worker.abandoned
-            and worker.thread is not None
-            and worker.thread.is_alive()
+            and worker.thread in self._running
             for worker in employed
         )
 
@@ -252,7 +251,7 @@ class Crew:
             thread.start()
         except RuntimeError:
             worker.thread = None
-            self._running.discard(thread)
+            self.note_ended(thread)
             self.router.idle.insert(0, worker)
             # A call that wants to wait is told, as nobody might come to what it waits for. The gate
             # takes a submitter's token back and tells the submitter, if nobody would come to that.
@@ -444,7 +443,8 @@ class Crew:
     def may_leave(self, worker: Worker) -> bool:
         """Whether one that saw itself leaving is still to leave; then it is gone from here on."""
         with self._lock:
-            if not worker.leaving:
+            # At the end it stays as long as anybody does: it may be the last that has a thread.
+            if not worker.leaving or self.gate.is_ending:
                 return False
             self._note_gone(worker)
         self.gate.tell_watchers()
@@ -454,39 +454,75 @@ class Crew:
 
     # -- giving up --------------------------------------------------------------------------------
 
-    def abandon(self, worker: Worker) -> None:
-        """A call runs for too long: another worker stands in, and nobody waits for this one."""
+    def abandon(self, worker: Worker, end: Callable[[], bool]) -> bool:
+        """A call runs for too long: another worker stands in, and nobody waits for this one.
+
+        Args:
+            worker: whose thread it is on.
+            end: ends the attempt, or says that it has ended by itself. Takes the token's lock. The call
+                comes back only after this, so ``come_back`` finds what is noted here.
+
+        Returns:
+            what ``end`` did. The caller then calls ``tell_ended``, when it is known what becomes of the
+            token.
+        """
         with self._lock:
-            # A guest's thread is not ours: nobody need stand in for it.
-            spare = None if worker in self.guests else self._spare_for(worker.lane)
-            if spare is not None:
-                worker.lane.spares += 1
-            worker.lane.blocked += 1
-            worker.stand_ins.append(spare)
+            if not end():
+                return False
             worker.abandoned += 1
-        if worker.thread is not None:
-            self.note_ended(worker.thread)
+            spare: Worker | None = None
+            if worker not in self.guests:  # else its thread is not ours: nobody need stand in
+                spare = self._spare_for(worker.lane)
+                if spare is not None:
+                    worker.lane.spares += 1
+                worker.lane.blocked += 1
+            worker.stand_ins.append(spare)
+            self._give_up(worker)
         if spare is not None and spare.thread is None:
             try:
                 self._offer(spare)
             except RuntimeError:
                 _LOGGER.exception("no thread to stand in for %s", self.name_of_worker(worker))
+        return True
+
+    def give_up(self, worker: Worker) -> None:
+        """On its own thread, which has come back from a call inside one that may have been cut off."""
+        with self._lock:
+            self._give_up(worker)
+        self.tell_ended()
+
+    def _give_up(self, worker: Worker) -> None:
+        """Wait for its thread no more, unless its innermost call may go on. With the lock held."""
+        current = worker.current
+        if worker.thread is not None and (
+            current is None or host_of(current) is not worker or was_cut_off(current)
+        ):
+            self._running.discard(worker.thread)
 
     def come_back(self, worker: Worker) -> None:
         """On its own thread: a call that was given up has come to its end after all."""
+        if worker.generation != self.generation:
+            return  # it has forked, and this is the child
         with self._lock:
             spare = worker.stand_ins.pop()
             worker.abandoned -= 1
-            if not worker.abandoned and worker.thread is not None:
+            is_guest = worker in self.guests
+            if worker.thread is not None:
                 self._running.add(worker.thread)
-        self._take_back(worker, spare)
-
-    # -- ending -----------------------------------------------------------------------------------
+                if worker.abandoned and worker.outer:
+                    self._running.discard(worker.thread)  # it comes back to one that was given up
+        if not is_guest:
+            self._take_back(worker, spare)
 
     def note_ended(self, thread: threading.Thread) -> None:
-        """The thread has nothing more to do, or is given up."""
+        """The thread has nothing more to do."""
         self._running.discard(thread)
+        self.tell_ended()
+
+    def tell_ended(self) -> None:
+        """A thread has ended, or is given up: for all who wait for that."""
         self.end_timers()
+        self.gate.tell_watchers()
         for joiner in tuple(self._joiners):
             joiner.put(None)
 
@@ -496,11 +532,17 @@ class Crew:
         if (
             gate.is_ending
             and not self._running
-            and len(self._free_guests) == len(self.guests)
+            and not self._is_guest_busy()
             and not gate.away
             and not gate.waiting
+            and not self._running  # again: what was away may have been given to one meanwhile
         ):
             gate.timers.close()
+
+    def _is_guest_busy(self) -> bool:
+        """Whether a thread that is not ours runs a call, and was not given up."""
+        given_up = sum(guest.abandoned > 0 for guest in self.guests.copy())
+        return len(self._free_guests) + given_up < len(self.guests)
 
     def break_down(self) -> None:
         """An initializer failed: fail what waits, take no more."""
@@ -542,7 +584,7 @@ class Crew:
                 for thread in self.threads:
                     if thread is not here and thread not in given_up:
                         thread.join()  # it has said that it ends
-                if here in self.threads:
+                if here in self.threads or current_thread.guest in self.guests:
                     return  # a call of ours is still to end, and the timers with it
                 self.gate.timers.join()
                 if not self._starting and not self._running:

@@ -120,9 +120,12 @@ class Governor:
             line = self._lines.get(profile.key)
             if line is None:
                 self._lines[profile.key] = Line(token)
-            elif line.head is not token:  # else it comes back, to be tried again
+            elif line.head is not token:
                 line.followers.append((token, route))
                 return
+            elif line.route is not None:  # it comes back, to be tried again where the line stays
+                route = line.route
+                self.to_rouse.append(route)
         self._make_ready(self._entry(token, route))
 
     def _entry(self, token: Token[Any], route: Route) -> Entry:
@@ -215,7 +218,7 @@ class Governor:
     def _obstacle(self, token: Token[Any], profile: Profile, now: float) -> ParkingSpace | None:
         """What keeps the token from starting now."""
         timeout = profile.queue_timeout
-        if timeout is not None and now >= token.submitted_at + timeout and not token.attempts:
+        if timeout is not None and now >= token.submitted_at + timeout and not token._has_no_place:
             return self._overdue  # its timer is on its way
         if self.paused_operations:
             space = self.paused_operations.get(token.operation)

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from tokengate_executor.engine.claims import kill_waiting
-from tokengate_executor.engine.gate import AFTER_DRAIN
+from tokengate_executor.engine.gate import AFTER_DRAIN, AFTER_SHUTDOWN
 from tokengate_executor.errors import InvalidOptionError
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.options import is_duration
@@ -92,6 +92,8 @@ class Steering:
                 governor.is_paused = False
                 if gate.closed is AFTER_DRAIN:
                     gate.closed = None
+                    if gate.is_ending:  # since we looked
+                        gate.closed = AFTER_SHUTDOWN
             else:
                 governor.resume(operation)
 
@@ -121,13 +123,21 @@ class Steering:
         began = perf_counter()
         deadline = None if timeout is None else began + timeout
         gate.closed = AFTER_DRAIN
+        if gate.is_ending:  # since we looked
+            gate.closed = AFTER_SHUTDOWN
+            self._refuse_after_shutdown()
         for bound in gate.bounds:
             bound.wake_all()
         gate.govern()
         changes: SimpleQueue[None] = SimpleQueue()
         gate.watchers.append(changes)
         try:
-            while (left := self._unfinished()) or self._crew.is_any_busy():
+            # Looked at twice, as one may have moved from a worker to where we had looked already.
+            while (
+                (left := self._unfinished())
+                or self._crew.is_any_busy()
+                or (left := self._unfinished())
+            ):
                 seconds = None if deadline is None else deadline - perf_counter()
                 if seconds is not None and seconds <= 0:
                     break
@@ -147,8 +157,9 @@ class Steering:
     def _unfinished(self) -> list[Token[Any]]:
         """What waits or runs, except the calls that we are inside of, and those held for review."""
         here = (current_thread.host, current_thread.guest)
-        waiting = self._gate.waiting_tokens()
-        waiting += [one for one in self._gate.away.copy() if one.state is not _QUARANTINED]
+        # Away first: from there they go to where we look next.
+        waiting = [one for one in self._gate.away.copy() if one.state is not _QUARANTINED]
+        waiting += self._gate.waiting_tokens()
         return waiting + [
             token
             for worker in self._crew.workers
@@ -159,7 +170,7 @@ class Steering:
 
     def _all_waiting(self) -> list[Token[Any]]:
         """What waits for its turn, to be tried again, or to be reviewed."""
-        return self._gate.waiting_tokens() + list(self._gate.away.copy())
+        return list(dict.fromkeys([*self._gate.away.copy(), *self._gate.waiting_tokens()]))
 
     # -- purge, kill ------------------------------------------------------------------------------
 

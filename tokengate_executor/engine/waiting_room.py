@@ -86,6 +86,7 @@ class WaitingRoom:
         away: tokens that are in no queue, but will come back: they are to be tried again, or wait
             until somebody has reviewed them. Changed under each token's lock, or the room's.
         cancelled_away: an entry for each of them that was cancelled or killed there.
+        failed_unrun: an entry for each token that failed without running, or without running again.
         is_final: nothing is tried again any more.
     """
 
@@ -138,10 +139,12 @@ class WaitingRoom:
         self.away: set[Token[Any]] = set()
         self.cancelled_away: deque[None] = deque()
         self.is_final = False
-        self.failed_unstarted = 0
+        self.failed_unrun: deque[None] = deque()
+        # Whether posts were done since it was last looked whether that was all. Guarded by the lock.
+        self._has_done_posts = False
         self.timed_out = 0
         # Guards taking out of the backlogs, putting into the mailboxes and stealing from them, the
-        # lanes' routes, the governor and all that is in it, the limits, failed_unstarted, and of the
+        # own routes of the lanes, the governor and all that is in it, the limits, and of the
         # shells what they say. Putting into a backlog needs no lock, nor does a worker that pops
         # from its own lane's mailbox. Inside it only a token's lock is taken.
         self.lock = allocate_lock()
@@ -168,7 +171,11 @@ class WaitingRoom:
         with self.lock:
             yield
             routes = self._routes_to_rouse()
+            is_over = self._has_done_posts and self.is_ending and not self._is_anything_left()
+            self._has_done_posts = False
         self._after_lock(routes)
+        if is_over:
+            self.end_idle()  # whoever posted the last of it has left that to us
 
     def _routes_to_rouse(self) -> list[Route]:
         """Called with the lock held."""
@@ -217,6 +224,7 @@ class WaitingRoom:
     def _do_posts(self) -> None:
         """Called with the lock held."""
         while self.posts:
+            self._has_done_posts = True
             post = self.posts.popleft()
             if self.governor is None:
                 continue
@@ -325,6 +333,7 @@ class WaitingRoom:
             or self._is_governed_for_good
             or governor.is_paused
             or governor.paused_operations
+            or self.watchers  # who are told by workers that ask the governor
         ):
             return
         for token, route in reversed(governor.clear()):
@@ -401,12 +410,16 @@ class WaitingRoom:
         """Rouse all that are idle, to see that nothing can come any more. Takes no lock."""
         if self.away:
             return  # whoever ends the last of them comes here again
-        while True:
+        for worker in self.idle.copy():
+            if _is_vacant(worker):
+                continue  # a vacancy: who comes back from being away may still need it
             try:
-                worker = self.idle.pop()
-            except IndexError:
-                break
-            if worker.thread is not None:
+                self.idle.remove(worker)
+            except ValueError:
+                continue  # roused by somebody else
+            if _is_vacant(worker):
+                self.idle.insert(0, worker)  # it has ended meanwhile, for having been idle so long
+            else:
                 worker.rouse()
         self.end_timers()
 
@@ -451,9 +464,8 @@ class WaitingRoom:
         self.count_failed()
 
     def count_failed(self) -> None:
-        """Account for one that failed unrun."""
-        with self._locked():
-            self.failed_unstarted += 1
+        """Account for one that failed unrun. Takes no lock."""
+        self.failed_unrun.append(None)
 
     # -- what is in them ----------------------------------------------------------------------------
 
@@ -493,3 +505,8 @@ class WaitingRoom:
             ]
         oldest = min((token.submitted_at for token in first if is_waiting(token)), default=None)
         return QueueFacts(oldest, parked, is_paused, operations, limits)
+
+
+def _is_vacant(worker: Worker) -> bool:
+    """Whether rousing it starts a thread, a moment ago."""
+    return worker.thread is None

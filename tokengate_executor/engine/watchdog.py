@@ -90,14 +90,18 @@ class Watchdog:
             for token in worker.executing():
                 if host_of(token) is not worker:
                     continue  # its attempt here was given up, or has not begun
+                started_at = token.started_at
                 when: float = getattr(token, "_look_at", inf)
                 if when <= now:
                     try:
                         when = self._look_after(worker, token, now)
-                    except Exception:
+                    except BaseException:
                         _LOGGER.exception("cannot look after %s", token.operation)
                         when = inf
                     token._look_at = when
+                    if token.started_at != started_at:
+                        # Tried again meanwhile, and perhaps minded just before we wrote.
+                        token._look_at = when = now
                 nearest = min(nearest, when)
         if nearest < self.next_look:
             self._look_again(nearest)

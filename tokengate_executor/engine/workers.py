@@ -36,6 +36,7 @@ class Worker:
     """One of the executor's threads. It is a ``contracts.Host`` to the tokens it runs.
 
     Attributes:
+        generation: of the crew when it was made: it is another one in a forked child.
         number: from 1, in the order in which the crew made them.
         thread: ``None`` until the worker is first roused.
         started, completed, failed, killed: how many tokens it started, and of these how many
@@ -68,6 +69,7 @@ class Worker:
         "crew",
         "current",
         "failed",
+        "generation",
         "is_spare",
         "killed",
         "lane",
@@ -94,6 +96,7 @@ class Worker:
         # Held; released once by whoever took this worker off the list of the idle.
         self._wake = allocate_lock()
         self._wake.acquire()
+        self.generation = crew.generation
         self.number = number
         self.lane = lane
         self.lane_number = lane.number
@@ -200,7 +203,7 @@ class Worker:
             if self._is_done():
                 return
 
-    def _sleep(self) -> bool:
+    def _sleep(self) -> bool:  # noqa: PLR0911  each return is another who was quicker
         """Until somebody rouses it; false: nobody did for so long that its thread ends."""
         keep_alive = self.crew.keep_alive
         if keep_alive is None:
@@ -224,8 +227,15 @@ class Worker:
             idle.remove(self)
         except ValueError:
             return False
+        if self._has_thread():
+            # Another thread was started and has listed itself: it was that one's entry.
+            self._wake.release()
+            return False
         self.thread = thread
         return True
+
+    def _has_thread(self) -> bool:
+        return self.thread is not None
 
     def _is_done(self) -> bool:
         """Whether this awake worker ends: a spare that is not needed, or nothing can come any more."""
@@ -245,6 +255,7 @@ class Worker:
         """See ``contracts.Host``."""
         if (
             self.current is None
+            or self.abandoned  # nobody may have to wait for this thread
             or len(self.outer) >= _DEEPEST_IN_PLACE
             or not self.crew.may_run(self, token)
             or not profile_of(token).is_in_place
@@ -261,6 +272,8 @@ class Worker:
         self.current = token
         profile_of(token).attempt(self, token)
         self.current = self.outer.pop()
+        if self.abandoned:
+            self.crew.give_up(self)
         return True
 
     def executing(self) -> list[Token[Any]]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from tokengate_executor.errors import InvalidOptionError, OperationBlockedError
 from tokengate_executor.lifecycle import TokenState
-from tokengate_executor.observe.history import ByOperation
+from tokengate_executor.observe.history import ByOperation, RawRecord
 from tokengate_executor.options import OperationName, joined
 from tokengate_executor.policies.breaker import (
     BreakerPolicy,
@@ -47,6 +47,8 @@ OperationKey = str | OperationName
 _WINDOW_SECONDS: Final = 300.0
 _LONGEST_WAIT_SECONDS: Final = 0.1
 _MOST_OPERATIONS: Final = 4096
+
+_NO_RECORDS: Final[deque[RawRecord]] = deque(maxlen=0)
 
 _KINDS: Final = {TokenState.FAILED: "failure", TokenState.TIMEOUT: "timeout"}
 
@@ -188,9 +190,8 @@ class GuardHouse:
         keys = [key for key, one in self._by_key.copy().items() if one is record]
         for notes in self._all_notes(workers):
             for key in keys:
-                if key not in notes:
-                    continue
-                for note in notes[key].copy():
+                # Not `[key]`, which would make an entry in another thread's notes.
+                for note in notes.get(key, _NO_RECORDS).copy():
                     error = note[4]
                     if note[7] >= ended_after and note[6] >= began_after:
                         if error is None:

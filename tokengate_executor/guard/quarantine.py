@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from tokengate_executor.engine.claims import fail_waiting, put_away
 from tokengate_executor.errors import (
@@ -60,6 +60,13 @@ class Replay(Protocol):
         ...
 
 
+class _Held(NamedTuple):
+    """A token that waits for a decision, and who is told if that is that it may run."""
+
+    token: Token[Any]
+    approved: Callable[[], object]
+
+
 class Quarantine:
     """Calls that must not run again, or at all, before a person has looked at them.
 
@@ -76,7 +83,7 @@ class Quarantine:
 
     def renew(self) -> None:
         """Hold nobody: at first, and in a forked child."""
-        self._held: dict[str, Token[Any]] = {}
+        self._held: dict[str, _Held] = {}
         self._taking: list[str] = []
         self._is_looking = False
 
@@ -86,7 +93,7 @@ class Quarantine:
     def held(self) -> int:
         """How many tokens of this executor wait for a decision."""
         # One that was cancelled or killed is taken out when we look next.
-        return sum(not token.done() for token in self._held.copy().values())
+        return sum(not held.token.done() for held in self._held.copy().values())
 
     def pending(self) -> tuple[QuarantinedCall, ...]:
         """What nobody has decided on, in the order of arrival. Nothing is unpickled.
@@ -140,12 +147,14 @@ class Quarantine:
             NotReplayableError: it was never pickled, and kept by another process.
             RuntimeError: the executor is shut down.
         """
-        token = self._take(id)
-        if token is not None:
-            with token._lock:
-                if token._fn is not None:
-                    token._fn = _as_replay(token._fn)
-        if token is None or not self._gate.readmit(token):
+        held = self._take(id)
+        token: Token[Any] | None = None
+        if held is not None:
+            with held.token._lock:
+                if held.token._fn is not None:
+                    held.token._fn = _as_replay(held.token._fn)
+            token = held.token if self._let_run(held) else None
+        if token is None:
             try:
                 found = self.store.get(id)
                 fn, args, kwargs = self.store.load(id)
@@ -208,8 +217,13 @@ class Quarantine:
             _LOGGER.exception("cannot quarantine a call of %s (%s)", token.operation, reason)
             return None
 
-    def hold(self, token: Token[Any], finding: str) -> None:
+    def hold(self, token: Token[Any], finding: str, approved: Callable[[], object]) -> None:
         """Keep a token that was not queued until somebody has decided on its call.
+
+        Args:
+            token: that its submitter has made.
+            finding: why.
+            approved: called if it may run after all. Must not wait.
 
         Raises:
             TokenQuarantinedError: it cannot be stored, and so it is refused.
@@ -219,7 +233,7 @@ class Quarantine:
             self._gate.rejected.append(None)
             raise TokenQuarantinedError(token.operation, f"{finding}; it could not be stored")
         put_away(token, TokenState.QUARANTINED)
-        self._held[identifier] = token
+        self._held[identifier] = _Held(token, approved)
         if self._gate.is_ending:
             self.let_go()
         else:
@@ -253,10 +267,10 @@ class Quarantine:
         if self._held:
             self._look_later()
 
-    def _take(self, identifier: str) -> Token[Any] | None:
+    def _take(self, identifier: str) -> _Held | None:
         """Take a call to run it; of all who try, in whatever process, one gets it.
 
-        Returns the token that is held for it, if one is, and it was not cancelled.
+        Returns whom we held for it, if anybody, and it was not cancelled.
 
         Raises:
             UnknownQuarantineIdError: the call was purged.
@@ -265,24 +279,31 @@ class Quarantine:
         self._taking.append(identifier)
         try:
             self.store.mark_replayed(identifier)
-            token = self._held.pop(identifier, None)
+            held = self._held.pop(identifier, None)
         finally:
             self._taking.remove(identifier)
-        return None if token is None or token.done() else token
+        return None if held is None or held.token.done() else held
+
+    def _let_run(self, held: _Held) -> bool:
+        """Queue a token that was held; false: it has been settled meanwhile."""
+        if not self._gate.readmit(held.token):
+            return False
+        held.approved()
+        return True
 
     def _follow(self, identifier: str) -> None:
         """Do with a held token what was decided on its call."""
         held = self._held.get(identifier)
         if held is None:
             return
-        if held.done():
+        if held.token.done():
             self._held.pop(identifier, None)  # cancelled or killed: the call itself may still run
             return
         try:
             status = self.store.get(identifier).status
             if status == "approved":
-                token = self._take(identifier)
-                if token is None or not self._gate.readmit(token):
+                taken = self._take(identifier)
+                if taken is None or not self._let_run(taken):
                     self._give_back(identifier)  # settled this very moment: it has not run
         except UnknownQuarantineIdError:
             self._fail(identifier, "it was purged from the quarantine")
@@ -295,10 +316,10 @@ class Quarantine:
                 self._fail(identifier, "another process runs it instead")
 
     def _fail(self, identifier: str, because: str) -> None:
-        token = self._held.pop(identifier, None)
-        if token is not None:
-            error = TokenQuarantinedError(token.operation, because, identifier)
-            if fail_waiting(token, error):
+        held = self._held.pop(identifier, None)
+        if held is not None:
+            error = TokenQuarantinedError(held.token.operation, because, identifier)
+            if fail_waiting(held.token, error):
                 self._gate.count_failed()
 
 

@@ -96,8 +96,8 @@ class Recovery:
         """
         options = said.over(self.defaults)
         if options.need_care:
-            self.crew.gate.timers.start()
             self._engage(profile, options)
+            self.crew.gate.timers.start()  # last: nobody would end it for an executor that is not made
             return
         self._profiles.add(profile)
         if self.is_guarded:  # looked at only now: who arms meanwhile may not have seen this one

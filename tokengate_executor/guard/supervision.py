@@ -18,6 +18,7 @@ order.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from math import inf
 from time import perf_counter
 from types import CodeType, FunctionType
@@ -42,6 +43,8 @@ from tokengate_executor.policies.spikes import CALL_COST, Finding, estimate
 from tokengate_executor.token import EarlierAttempts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tokengate_executor.engine.routes import Profile, Route
     from tokengate_executor.engine.workers import Worker
     from tokengate_executor.guard.house import OperationRecord
@@ -184,12 +187,15 @@ class Supervisor:
             verdict = self._recovery.house.judge(record, cost, policy)
             if verdict.finding is Finding.NORMAL:
                 return True
-            return self._is_spike_let_in(token, str(verdict), verdict.finding)
+            approved = partial(record.new_costs.append, cost)
+            return self._is_spike_let_in(token, str(verdict), verdict.finding, approved)
         except BaseException:
             self._forgo(token)
             raise
 
-    def _is_spike_let_in(self, token: Token[Any], verdict: str, finding: Finding) -> bool:
+    def _is_spike_let_in(
+        self, token: Token[Any], verdict: str, finding: Finding, approved: Callable[[], object]
+    ) -> bool:
         assert self._spikes is not None
         if finding is Finding.REVIEW:
             self._recovery.reviewed.append(None)
@@ -200,7 +206,7 @@ class Supervisor:
             raise TokenQuarantinedError(token.operation, verdict)
         _LOGGER.warning("a call of %s is held in quarantine: %s", token.operation, verdict)
         self._forgo(token)  # nobody need wait for the decision to know how the operation is
-        self._recovery.quarantine.hold(token, verdict)
+        self._recovery.quarantine.hold(token, verdict, approved)
         return False
 
     def _forgo(self, token: Token[Any]) -> None:
@@ -272,7 +278,7 @@ class Supervisor:
             if token._started_at != started_at or token._ended_attempt == started_at:
                 lock.release()
                 fn = result = error = None
-                self._come_late(worker, token)
+                self._come_late(worker, token, started_at)
                 return
             token._ended_attempt = started_at
             lock.release()
@@ -341,14 +347,16 @@ class Supervisor:
             token._ended_attempt = started_at
             return True
 
-    def _come_late(self, worker: Worker, token: Token[Any]) -> None:
+    def _come_late(self, worker: Worker, token: Token[Any], started_at: float) -> None:
         """The attempt was given up while it ran: its token may be anywhere by now."""
         worker.late += 1
         _LOGGER.info(
             "a call of %s ended after its time; what it came to is dropped", token.operation
         )
         if self._profile.is_ordered:
-            # What the call used is free only now; its key was kept if it is to be tried again.
+            # What the call used is free only now; its key is kept if it is to be tried again. Noted
+            # first, and then looked whether the token is done: see `_cut_off`.
+            token._late_attempt = started_at
             self._gate.post(token, held=True, stays=not token.done())
         self._recovery.crew.come_back(worker)
 
@@ -426,23 +434,31 @@ class Supervisor:
         return self._record_of(token).circuit.state is not CircuitState.CLOSED
 
     def _try_again(
-        self, token: Token[Any], error: BaseException | None, result: object, delay: float
+        self,
+        token: Token[Any],
+        error: BaseException | None,
+        result: object,
+        delay: float,
+        *,
+        is_cut_off: bool = False,
     ) -> None:
         earlier = token._earlier
         if earlier is None:
             earlier = token._earlier = EarlierAttempts(token._started_at or 0.0)
-        if isinstance(error, TokenTimeoutError) and token._context is not None:
+        if is_cut_off and token._context is not None:
             token._context = token._context.copy()  # the attempt that was cut off is still in it
         outcome = f"returned {type(result).__name__}" if error is None else _told(error)
         earlier.errors.append(f"attempt {earlier.started}: {outcome}")
         gate = self._gate
         # Whoever claims it next is its host only a moment later; until then it is not the old one.
         token._host = None
+        if self._first_look is not None:
+            token._look_at = inf  # nor is it slow before it has begun
         if not put_away(token, TokenState.RETRYING):  # its call has settled it by hand
-            if self._profile.is_ordered and not isinstance(error, TokenTimeoutError):
+            if self._profile.is_ordered and not is_cut_off:
                 gate.post(token, held=True)
             return
-        if self._profile.is_ordered and not isinstance(error, TokenTimeoutError):
+        if self._profile.is_ordered and not is_cut_off:
             gate.post(token, held=True, stays=True)
         gate.timers.set(perf_counter() + delay, lambda: gate.readmit(token), token.done)
         # Cancelled, or broken down, since we looked: who did that did not see it.
@@ -487,12 +503,30 @@ class Supervisor:
         return next_look
 
     def _cut_off(self, worker: Worker, token: Token[Any], started_at: float, now: float) -> None:
-        assert self._timeout is not None
+        """End the attempt that runs for too long, unless it ends by itself this very moment."""
         stack = live_stack(worker)
-        if not self._end(token, started_at):
-            return  # it came to its end this very moment
+        gate, crew = self._gate, self._recovery.crew
+
+        def end() -> bool:
+            if not self._end(token, started_at):
+                return False
+            gate.away.add(token)  # so that nothing ends before it is known what becomes of it
+            return True
+
+        if crew.abandon(worker, end):
+            try:
+                is_away = self._settle_cut_off(token, started_at, now, stack)
+                if not is_away:
+                    gate.away.discard(token)
+                    if gate.is_ending:
+                        gate.end_if_over()
+            finally:
+                crew.tell_ended()
+
+    def _settle_cut_off(self, token: Token[Any], started_at: float, now: float, stack: str) -> bool:
+        """Time the token out, or have it tried again; true: the latter."""
+        assert self._timeout is not None
         recovery, gate, profile = self._recovery, self._gate, self._profile
-        recovery.crew.abandon(worker)
         error = TokenTimeoutError(token.operation, timeout=self._timeout)
         _LOGGER.warning("%s; its thread goes on, unheard\n%s", error, stack)
         fn: Any = token._fn
@@ -519,14 +553,16 @@ class Supervisor:
             again = self._is_tried_again(token, attempts, error, None, now)
             if again is not None:
                 recovery.retried_after_timeout += 1
-                self._try_again(token, error, None, again)
-                return
+                self._try_again(token, error, None, again, is_cut_off=True)
+                return not token.done()
         self._give_up(token, error)
         token._kill_requested = True  # for a call that heeds it
         token._settled_at = now
         gate.timed_out += 1
         fail(token, error, state)
-        gate.tell_watchers()
+        if profile.is_ordered and token._late_attempt == started_at:
+            gate.post(token, held=False)  # the call ended meanwhile, and kept the key for us
+        return False
 
 
 def _told(error: BaseException) -> str:

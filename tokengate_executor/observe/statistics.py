@@ -149,7 +149,7 @@ def gather(crew: Crew, recovery: Recovery) -> ExecutorStatistics:
     waiting = gate.waiting
     executing = sum(lane.executing for lane in lanes)
     completed = sum(lane.completed for lane in lanes)
-    failed = gate.failed_unstarted + sum(lane.failed for lane in lanes)
+    failed = len(gate.failed_unrun) + sum(lane.failed for lane in lanes)
     cancelled = gate.shells.cancelled_and_gone + len(gate.shells.cancelled)
     cancelled += sum(worker.cancelled + worker.killed for worker in workers)
     cancelled += len(gate.cancelled_away)
