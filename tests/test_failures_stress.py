@@ -122,6 +122,8 @@ def produce(
             assert not call.runs
             continue
         kept.append(mine[-1])
+        if len(mine) % 50 == 0:  # let the breaker see how they fail, before all have come in
+            wait([mine[-50].token], PATIENCE_SECONDS)
         if chance.random() < 0.02:
             mine[-chance.randint(1, min(len(mine), 20))].token.cancel()
 

@@ -234,7 +234,8 @@ def test_closing_rouses_the_idle(governed: bool) -> None:
     second.thread = None
     machine.router.idle[:] = [second, first]
     machine.gate.close(AFTER_SHUTDOWN)
-    assert (first.roused_for, second.roused_for, machine.router.idle) == ([None], [], [])
+    assert (first.roused_for, second.roused_for) == ([None], [])
+    assert machine.router.idle == [second]  # who is away may need its thread when it comes back
     assert closed == [None]
 
 

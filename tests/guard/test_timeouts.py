@@ -369,7 +369,6 @@ def test_the_first_of_two_that_are_cut_off_comes_back(
         assert most_at_once(one, 4) == 1
 
 
-@pytest.mark.xfail(reason="Crew.abandon has another stand in for a worker that is to leave")
 def test_nobody_stands_in_for_one_that_is_to_leave(by_hand: ByHand) -> None:
     """A worker that `resize` has let go has no slot to give."""
     calls = [Stuck(), Stuck()]
@@ -662,9 +661,6 @@ def test_drain_does_not_wait_for_it(one: TokenGateExecutor, by_hand: ByHand) -> 
         one.resume()
 
 
-@pytest.mark.xfail(
-    reason="Steering._unfinished takes a token from every thread that has an attempt of it"
-)
 def test_drain_reports_an_attempt_once(by_hand: ByHand) -> None:
     """A token that runs again is one token, though an earlier attempt is still on its thread."""
     calls = [Stuck(), Stuck()]

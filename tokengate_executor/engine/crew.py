@@ -471,12 +471,14 @@ class Crew:
                 return False
             worker.abandoned += 1
             spare: Worker | None = None
-            if worker not in self.guests:  # else its thread is not ours: nobody need stand in
+            # Else its thread is not ours, or its slot is no more: nobody need stand in.
+            is_counted = worker not in self.guests and not worker.leaving
+            if is_counted:
                 spare = self._spare_for(worker.lane)
                 if spare is not None:
                     worker.lane.spares += 1
                 worker.lane.blocked += 1
-            worker.stand_ins.append(spare)
+            worker.stand_ins.append((spare, is_counted))
             self._give_up(worker)
         if spare is not None and spare.thread is None:
             try:
@@ -504,14 +506,13 @@ class Crew:
         if worker.generation != self.generation:
             return  # it has forked, and this is the child
         with self._lock:
-            spare = worker.stand_ins.pop()
+            spare, is_counted = worker.stand_ins.pop()
             worker.abandoned -= 1
-            is_guest = worker in self.guests
             if worker.thread is not None:
                 self._running.add(worker.thread)
                 if worker.abandoned and worker.outer:
                     self._running.discard(worker.thread)  # it comes back to one that was given up
-        if not is_guest:
+        if is_counted:
             self._take_back(worker, spare)
 
     def note_ended(self, thread: threading.Thread) -> None:

@@ -72,7 +72,8 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
         ended_at = perf_counter()
         error = raised
         here = raised.__traceback__
-        raised.__traceback__ = here.tb_next if here is not None else None
+        # Not by assignment: a frozen error's class forbids that.
+        BaseException.with_traceback(raised, here.tb_next if here is not None else None)
         here = None
         if state_after(token, raised) is _FAILED:
             worker.failed += 1

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from tokengate_executor.engine.claims import kill_waiting
+from tokengate_executor.engine.claims import host_of, kill_waiting
 from tokengate_executor.engine.gate import AFTER_DRAIN, AFTER_SHUTDOWN
 from tokengate_executor.errors import InvalidOptionError
 from tokengate_executor.lifecycle import TokenState
@@ -165,7 +165,8 @@ class Steering:
             for worker in self._crew.workers
             if worker not in here
             for token in worker.executing()
-            if token.running()
+            # One that runs elsewhere by now was cut off here.
+            if token.running() and host_of(token) is worker
         ]
 
     def _all_waiting(self) -> list[Token[Any]]:

@@ -52,7 +52,8 @@ class Worker:
         current: the innermost token it runs.
         waits_for: the token that its call waits for, while it blocks. Guarded by the crew's lock.
         abandoned: how many calls on its thread were given up. Guarded by the crew's lock.
-        stand_ins: the spares that stand in for these, or ``None``. Guarded by the crew's lock.
+        stand_ins: for each of these the spare that stands in for it, or ``None``, and whether the lane
+            counts it as blocked. Guarded by the crew's lock.
         leaving: a spare that is to end after its present call. Guarded by the crew's lock.
 
     The counters are written by the worker's own thread alone. A reader elsewhere sees each of them
@@ -113,7 +114,7 @@ class Worker:
         self.retried = 0
         self.late = 0
         self.abandoned = 0
-        self.stand_ins: list[Worker | None] = []
+        self.stand_ins: list[tuple[Worker | None, bool]] = []
         self.started_by_weight = [0] * len(crew.gate.routes)
         self.busy_seconds = 0.0
         self.waited_seconds = 0.0

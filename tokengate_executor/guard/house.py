@@ -58,16 +58,18 @@ class OperationRecord:
 
     Attributes:
         name: its full name.
+        keys: what workers note it under: the name, its function's, or both. Only ever grows.
         circuit: guarded by the house's lock.
         costs: of its calls that were let in; guarded by the house's lock.
         new_costs: those that are still to be added.
         usual: the usual cost; negative while too few are known.
     """
 
-    __slots__ = ("circuit", "costs", "name", "new_costs", "usual")
+    __slots__ = ("circuit", "costs", "keys", "name", "new_costs", "usual")
 
     def __init__(self, name: str, policy: BreakerPolicy) -> None:
         self.name = name
+        self.keys: list[OperationKey] = []
         self.circuit = Circuit(policy)
         self.costs: CostHistory | None = None
         self.new_costs: deque[float] = deque()
@@ -187,9 +189,8 @@ class GuardHouse:
         """Calls that count for a closed circuit, and how many of them failed."""
         calls = failures = 0
         ended_after, began_after = now - self._window, record.circuit.closed_since
-        keys = [key for key, one in self._by_key.copy().items() if one is record]
         for notes in self._all_notes(workers):
-            for key in keys:
+            for key in record.keys:
                 # Not `[key]`, which would make an entry in another thread's notes.
                 for note in notes.get(key, _NO_RECORDS).copy():
                     error = note[4]
@@ -268,6 +269,8 @@ class GuardHouse:
                 self._forget_some()
             new = self._new_record(key)
             record = self._by_key[key] = self._records.setdefault(new.name, new)
+            if key not in record.keys:
+                record.keys.append(key)
         return record
 
     def _new_record(self, key: OperationKey) -> OperationRecord:

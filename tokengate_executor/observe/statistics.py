@@ -80,7 +80,8 @@ class ExecutorStatistics:
 
     Attributes:
         submitted: calls that were submitted, to a gate that was open.
-        rejected: of these, how many were refused because too many waited.
+        rejected: of these, how many were refused: because too many waited, their operation was blocked,
+            or their arguments were a spike.
         waiting: accepted calls that have not started, wherever they wait.
         parked: of these, how many wait for something else than a worker: a permit, their key, a
             paused operation to be resumed. Cancelled ones that nobody has met yet included.
