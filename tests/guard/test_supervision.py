@@ -969,6 +969,37 @@ def test_it_goes_before_new_work(by_hand: ByHand) -> None:
     assert order.index("retried", 1) == 1
 
 
+def test_it_goes_before_what_is_in_a_mailbox(by_hand: ByHand) -> None:
+    """What a lane has taken for itself, but not begun, is new work all the same."""
+    order: list[str] = []
+    release, started = threading.Event(), threading.Event()
+    with by_hand.executor(1, retry=PLAIN) as executor:
+        call = Flaky(ValueError())
+
+        def work() -> None:
+            order.append("retried")
+            call()
+
+        def stay() -> None:
+            started.set()
+            release.wait(30)
+
+        held = Held(executor)
+        token = executor.submit(work)
+        last_held = executor.submit(stay)
+        others = [executor.submit(order.append, "new") for _ in range(100)]
+        held.release.set()
+        timer = by_hand.next()
+        assert started.wait(30)
+        assert executor.statistics().lanes[0].depth > 0
+        timer.fire()
+        release.set()
+        token.result(30)
+        last_held.result(30)
+        wait(others, 30)
+    assert order.index("retried", 1) == 1
+
+
 def test_a_sticky_line_stays_on_its_lane(by_hand: ByHand) -> None:
     """Also for the attempts after the first."""
     lanes: list[int | None] = []

@@ -49,7 +49,12 @@ def delays_of(by_hand: ByHand, token: Token[Any]) -> list[float]:
     """Let all moments come until the token is settled; returns the delays before its attempts."""
     delays: list[float] = []
     settled = threading.Event()
-    token.add_done_callback(lambda _: (settled.set(), by_hand.set(0.0, str)))
+
+    def tell(_: object) -> None:
+        settled.set()
+        by_hand.set(0.0, str)
+
+    token.add_done_callback(tell)
     while True:
         timer = by_hand.next()
         if settled.is_set():
@@ -164,7 +169,7 @@ def test_stops(
     """Time is counted from the first attempt, and the coming sleep is known: all by the test's clock."""
     # Waits of ten seconds, under tenacity's own clock, which goes with ours.
     monkeypatch.setattr("time.monotonic", lambda: by_hand.now)
-    monkeypatch.setattr("tokengate_executor.guard.tenacity.monotonic", lambda: by_hand.now)
+    monkeypatch.setattr("tokengate_executor.guard.reviewer.monotonic", lambda: by_hand.now)
     policy = retrying(stop=stop(), wait=tenacity.wait_fixed(10))
     with by_hand.executor(1) as executor:
         call = Outcomes(OSError())
@@ -175,7 +180,7 @@ def test_stops(
 
 def test_time_in_the_queue_does_not_count(by_hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
     """For `stop_after_delay` the clock begins with the first attempt, as in tenacity."""
-    monkeypatch.setattr("tokengate_executor.guard.tenacity.monotonic", lambda: by_hand.now)
+    monkeypatch.setattr("tokengate_executor.guard.reviewer.monotonic", lambda: by_hand.now)
     policy = retrying(stop=tenacity.stop_after_delay(5), wait=tenacity.wait_fixed(4))
     with by_hand.executor(1) as executor:
         executor.pause()

@@ -208,9 +208,10 @@ def test_a_call_that_heeds_it(one: TokenGateExecutor, by_hand: ByHand) -> None:
 
     token = one.submit(work)
     assert started.wait(30)
-    assert not token.kill_requested
+    requested = [token.kill_requested]
     by_hand.next().fire()
-    assert token.kill_requested
+    requested.append(token.kill_requested)
+    assert requested == [False, True]
     release.set()
     assert checked.wait(30)
     until_late(one, 1)
@@ -402,7 +403,7 @@ def test_the_moment_of_its_end(one: TokenGateExecutor, by_hand: ByHand) -> None:
         finally:
             has_ended.set()
 
-    crew.abandon, crew.come_back = abandon_late, come_back_and_tell  # type: ignore[method-assign]
+    crew.abandon, crew.come_back = abandon_late, come_back_and_tell  # type: ignore[method-assign, assignment]
     token = one.submit(call)
     token.add_done_callback(lambda _: has_ended.set())
     call.wait_until_started()

@@ -29,6 +29,7 @@ __all__ = [
     "expire",
     "fail_waiting",
     "host_of",
+    "is_back",
     "is_waiting",
     "kill_waiting",
     "orphan",
@@ -85,6 +86,11 @@ def is_waiting(token: Token[Any]) -> bool:
 def host_of(token: Token[Any]) -> Host | None:
     """The worker that runs or ran the token."""
     return getattr(token, "_host", None)
+
+
+def is_back(token: Token[Any]) -> bool:
+    """Whether it was away, and waits for its turn as one that was let in long ago."""
+    return token._has_no_place
 
 
 def was_cut_off(token: Token[Any]) -> bool:

@@ -135,7 +135,8 @@ class Gate(WaitingRoom):
         with self._locked():
             if not bring_back(token):
                 return False
-            route.backlog.appendleft(token)
+            if self.governor is not None or not self.mailboxes.put_first(token, route):
+                route.backlog.appendleft(token)
             self.away.discard(token)
         self._rouse_each([route])
         if self.closed is BROKEN and fail_waiting(token, self.refusal()):

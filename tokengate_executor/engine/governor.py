@@ -30,7 +30,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tokengate_executor.engine.claims import claim, claim_in_queue, is_waiting
+from tokengate_executor.engine.claims import claim, claim_in_queue, is_back, is_waiting
 from tokengate_executor.engine.limits import Bucket, Entry, Limit, ParkingSpace
 from tokengate_executor.engine.routes import profile_of
 
@@ -218,7 +218,7 @@ class Governor:
     def _obstacle(self, token: Token[Any], profile: Profile, now: float) -> ParkingSpace | None:
         """What keeps the token from starting now."""
         timeout = profile.queue_timeout
-        if timeout is not None and now >= token.submitted_at + timeout and not token._has_no_place:
+        if timeout is not None and now >= token.submitted_at + timeout and not is_back(token):
             return self._overdue  # its timer is on its way
         if self.paused_operations:
             space = self.paused_operations.get(token.operation)

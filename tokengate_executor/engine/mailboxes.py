@@ -63,6 +63,18 @@ class Mailboxes:
         route = self._oldest(lane)
         return self._steal(lane) if route is None else self._take_share(lane, route)
 
+    def put_first(self, token: Token[Any], route: Route) -> bool:
+        """Put one that comes back before what a mailbox of its route has; false: none has anything.
+
+        Its workers may empty it this very moment: then the token is all that is in it.
+        """
+        for lane in self.filled:
+            if lane.mailbox and lane.mailbox_route is route:
+                token._lane = lane.number
+                lane.mailbox.appendleft(token)
+                return True
+        return False
+
     def _oldest(self, lane: Lane) -> Route | None:
         """The route whose first token has waited longest, of those that this lane may run."""
         oldest: Route | None = None

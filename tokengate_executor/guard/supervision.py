@@ -33,7 +33,7 @@ from tokengate_executor.errors import (
     TokenQuarantinedError,
     TokenTimeoutError,
 )
-from tokengate_executor.guard.tenacity import Reviewer
+from tokengate_executor.guard.reviewer import Reviewer
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.options import name_of
 from tokengate_executor.policies.breaker import CircuitState
@@ -58,6 +58,7 @@ __all__ = ["Supervisor"]
 _LOGGER: Final = logging.getLogger("tokengate_executor")
 
 _LONGEST_ERROR_TEXT: Final = 200
+_MOST_NOTES: Final = 100
 _MANY_COSTS: Final = 32
 
 _COMPLETED: Final = TokenState.COMPLETED
@@ -583,6 +584,7 @@ def _note(error: BaseException | None, text: str) -> None:
     try:
         if not hasattr(error, "__notes__"):
             object.__setattr__(error, "__notes__", [])  # its class may forbid it, as a frozen one
-        BaseException.add_note(error, text)
+        if len(error.__notes__) < _MOST_NOTES:  # one error may be raised again and again
+            BaseException.add_note(error, text)
     except Exception:
         _LOGGER.debug("%s takes no note: %s", type(error).__name__, text)

@@ -10,6 +10,7 @@ Its ``retry``, ``stop`` and ``wait`` strategies decide, as tenacity documents th
 
 from __future__ import annotations
 
+from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,13 @@ class Reviewer:
     """
 
     def __init__(self, retrying: TenacityRetrying) -> None:
-        from tenacity import Future, RetryCallState, TryAgain  # noqa: PLC0415  an optional package
+        # An optional package, and by name: type checkers need not have it.
+        tenacity: Any = import_module("tenacity")
 
         self._retrying: Any = retrying
-        self._make_state: Any = RetryCallState
-        self._make_future: Any = Future
-        self._asks_for_another: type[BaseException] = TryAgain
+        self._make_state: Any = tenacity.RetryCallState
+        self._make_future: Any = tenacity.Future
+        self._asks_for_another: type[BaseException] = tenacity.TryAgain
 
     def delay_after(
         self,
