@@ -404,3 +404,74 @@ def test_surplus_workers_become_idle_first() -> None:
         meet(executor, 4)
         names = {executor.submit(threading.current_thread).result(30).name for _ in range(50)}
         assert len(names) <= 2  # the one that was not yet idle again may be spared once
+
+
+def draining(executor: TokenGateExecutor) -> tuple[threading.Thread, list[bool]]:
+    """Return the thread that drains it and waits, and a list for whether all was finished."""
+    reports: list[bool] = []
+    drainer = threading.Thread(
+        target=lambda: reports.append(executor.drain().is_complete), daemon=True
+    )
+    drainer.start()
+    while not executor._gate.watchers:
+        time.sleep(0)
+    return drainer, reports
+
+
+def test_drain_beside_a_resume_of_an_operation(one: TokenGateExecutor) -> None:
+    """What `drain` needs to be told of the end stays as long as it waits."""
+    held = Held(one)
+    drainer, reports = draining(one)
+    one.resume("anything")
+    held.release.set()
+    drainer.join(10)
+    one._gate.tell_watchers()  # whoever has not been told ends with the test
+    assert reports == [True]
+
+
+def test_drain_beside_a_shutdown(one: TokenGateExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that end for good say so: one that was still there at the last look is the last."""
+    crew = one._crew
+    ends, has_looked = threading.Event(), threading.Event()
+    note_ended, is_any_busy = crew.note_ended, crew.is_any_busy
+
+    def note_ended_late(thread: threading.Thread) -> None:
+        ends.set()
+        one._gate.tell_watchers()  # so that it looks now
+        assert has_looked.wait(10)
+        note_ended(thread)
+
+    def look() -> bool:
+        is_busy = is_any_busy()
+        if ends.is_set():
+            has_looked.set()
+        return is_busy
+
+    monkeypatch.setattr(crew, "note_ended", note_ended_late)
+    monkeypatch.setattr(crew, "is_any_busy", look)
+    held = Held(one)
+    drainer, reports = draining(one)
+    one.shutdown(wait=False)
+    held.release.set()
+    drainer.join(10)
+    one._gate.tell_watchers()
+    assert reports == [True]
+
+
+def test_drain_does_not_reopen_what_is_shut_down(
+    one: TokenGateExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shut down just as it begins to drain, an executor stays so, and is no longer to be resumed."""
+    module = "tokengate_executor.engine.steering.perf_counter"
+
+    def shut_down() -> float:
+        monkeypatch.setattr(module, time.perf_counter)
+        one.shutdown()
+        return time.perf_counter()
+
+    monkeypatch.setattr(module, shut_down)
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        one.drain(timeout=1)
+    one.resume()
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        one.submit(int)

@@ -94,6 +94,7 @@ class Token(Future[T]):
         "_args",
         "_audience",
         "_context",
+        "_ended_attempt",
         "_exception",
         "_fn",
         "_host",
@@ -117,14 +118,14 @@ class Token(Future[T]):
     _earlier: EarlierAttempts | None = None
     _has_no_place: bool = False
     # Of supervised ones: leave to make a trial call, with what the guard house keeps of the
-    # operation; and of which attempt, by its start, it is known that it ended, is slow, came late.
+    # operation; and of which attempt, by its start, it is known that it is slow, that it came late.
     _ticket: tuple[Any, Any] | None = None
-    _ended_attempt: float | None = None
     _logged_attempt: float | None = None
     _late_attempt: float | None = None
     _kill_requested: bool = False
     _is_orphaned: bool = False
 
+    _ended_attempt: float
     _exception: BaseException | None
     _host: Host | None
     _lane: int | None

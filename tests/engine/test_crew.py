@@ -16,13 +16,16 @@ from tokengate_executor import (
     DeadlockError,
     ForkedError,
     GateFullError,
+    RetryPolicy,
     Token,
     TokenGateExecutor,
     TokenState,
+    TokenTimeoutError,
     current_token,
 )
 from tokengate_executor.engine.crew import Crew, make_thread
 from tokengate_executor.engine.gate import AFTER_SHUTDOWN
+from tokengate_executor.engine.lanes import Lane
 from tokengate_executor.engine.workers import Worker
 from tokengate_executor.waiting import current_thread
 
@@ -783,3 +786,176 @@ def test_a_worker_that_joins_does_not_wait_for_itself(one: TokenGateExecutor) ->
     """It returns, and its thread goes on."""
     ident = one.submit(lambda: (one._crew.join(), threading.get_ident())[1]).result(30)
     assert one.submit(threading.get_ident).result(30) == ident
+
+
+# -- ending beside something else -----------------------------------------------------------------
+
+AGAIN = RetryPolicy(2, ValueError, delay=0.0, jitter=None, budget=None)
+
+
+class Failing:
+    """A call that stays until it is let go, and then fails, but only once and if it is told to."""
+
+    def __init__(self) -> None:
+        self.started, self.release = threading.Event(), threading.Event()
+        self.fails = False
+
+    def __call__(self) -> None:
+        """Stay, and fail."""
+        self.started.set()
+        self.release.wait(10)
+        if self.fails:
+            self.fails = False
+            raise ValueError
+
+
+def end_of(worker: Worker) -> None:
+    """Wait for the end of its thread."""
+    assert worker.thread is not None
+    worker.thread.join(10)
+    assert not worker.thread.is_alive()
+
+
+def test_the_last_worker_does_not_leave_because_it_is_a_spare(one: TokenGateExecutor) -> None:
+    """While the executor ends, a call that it is to try again may need its thread."""
+    call = Failing()
+    call.fails = True
+    tokens: list[Token[None]] = []
+
+    def waits() -> None:
+        with this_worker().lending(None, None):
+            tokens.append(one.options(retry=AGAIN).submit(call))
+            assert call.started.wait(10)
+
+    one.submit(waits).result(10)
+    one.shutdown(wait=False)
+    end_of(one._crew.regulars[0])
+    call.release.set()
+    tokens[0].result(10)
+    assert tokens[0].attempts == 2
+
+
+def test_the_last_worker_does_not_leave_because_it_was_let_go() -> None:
+    """As a spare, one that `resize` has found dispensable ends with the others, not before."""
+    with TokenGateExecutor(2, lanes=1, retry=AGAIN) as executor:
+        crew = executor._crew
+        calls = [Failing(), Failing()]
+        tokens = [executor.submit(call) for call in calls]
+        for call in calls:
+            assert call.started.wait(10)
+        executor.resize(1)
+        (leaver,) = crew.leavers
+        last, first = sorted(range(2), key=lambda number: tokens[number] is not leaver.current)
+        calls[last].fails = True
+        executor.shutdown(wait=False)
+        calls[first].release.set()
+        end_of(crew.regulars[0])
+        calls[last].release.set()
+        tokens[last].result(10)
+        assert tokens[last].attempts == 2
+
+
+def test_the_executor_is_shut_down_as_a_spare_is_offered(
+    one: TokenGateExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vacancy stays where it is, so the token that was found for it is run."""
+    gate, idle = one._gate, one._crew.router.idle
+    has_work = gate.has_work
+    shut_down: list[bool] = []
+
+    def look(lane: Lane) -> bool:
+        found = has_work(lane)
+        if found and not shut_down and any(worker.is_spare for worker in idle):
+            shut_down.append(True)
+            one.shutdown(wait=False)
+        return found
+
+    monkeypatch.setattr(gate, "has_work", look)
+
+    def waits() -> int:
+        child = one.options(timeout=1000).submit(int, "5")  # so that it is not run in place
+        return child.result(10)
+
+    assert one.submit(waits).result(10) == 5
+    assert shut_down == [True]
+
+
+def test_the_timers_go_on_for_one_that_comes_back_between_two_looks(
+    one: TokenGateExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread ran when it was away, and it was not away any more when its thread ran."""
+    gate, running = one._gate, one._crew._running
+    closed: list[None] = []
+    thread = threading.Thread()
+
+    class Away(set[Token[Any]]):
+        def __bool__(self) -> bool:
+            running.add(thread)  # just before it was taken off this list
+            return False
+
+    gate.is_ending = True
+    with monkeypatch.context() as context:
+        context.setattr(gate.timers, "close", lambda: closed.append(None))
+        context.setattr(gate, "away", Away())
+        one._crew.end_timers()
+        assert closed == []
+        context.setattr(gate, "away", set())
+        running.discard(thread)
+        one._crew.end_timers()
+        assert closed == [None]
+
+
+def test_a_caller_shuts_down_in_the_call_that_it_runs() -> None:
+    """As a worker does, it waits for all but itself."""
+    with TokenGateExecutor(1, max_pending=1, on_full="caller_runs") as executor:
+        executor.options(queue_timeout=1000).submit(int).result(10)  # so that there are timers
+        held = Held(executor)
+        executor.submit(int)
+        tokens: list[Token[None]] = []
+
+        def end() -> None:
+            held.release.set()
+            executor.shutdown()
+
+        caller = threading.Thread(target=lambda: tokens.append(executor.submit(end)), daemon=True)
+        caller.start()
+        caller.join(10)
+        assert tokens[0].done()
+    timers = executor._gate.timers.thread
+    assert timers is not None
+    timers.join(10)
+    assert not timers.is_alive()
+
+
+def test_a_call_of_a_callers_that_was_cut_off_is_not_waited_for() -> None:
+    """Neither by `shutdown` nor by the timers, however long its caller is in it."""
+    with TokenGateExecutor(1, max_pending=1, on_full="caller_runs") as executor:
+        held = Held(executor)
+        executor.submit(int)
+        release = threading.Event()
+        tokens: list[Token[Any] | None] = []
+
+        def stay() -> None:
+            tokens.append(current_token())
+            started.set()
+            release.wait(30)
+
+        started = threading.Event()
+        view = executor.options(timeout=0.001)
+        caller = threading.Thread(target=lambda: view.submit(stay))
+        caller.start()
+        try:
+            assert started.wait(10)
+            (token,) = tokens
+            assert token is not None
+            assert isinstance(token.exception(10), TokenTimeoutError)
+            held.release.set()
+            stopper = threading.Thread(target=executor.shutdown)
+            stopper.start()
+            stopper.join(10)
+            assert not stopper.is_alive()
+            assert caller.is_alive()
+        finally:
+            release.set()
+            held.release.set()
+            caller.join(10)

@@ -12,6 +12,7 @@ import pytest
 
 from tokengate_executor import AffinityPolicy, TaskOptions, Token, TokenState
 from tokengate_executor.engine.bounds import Bound
+from tokengate_executor.engine.claims import put_away
 from tokengate_executor.engine.crew import make_thread
 from tokengate_executor.engine.gate import (
     AFTER_DRAIN,
@@ -1005,3 +1006,41 @@ def test_watchers_are_told() -> None:
     machine.gate.watchers.append(Watcher())  # type: ignore[arg-type]
     machine.admit().cancel()
     assert told == [None]
+
+
+# -- the end --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("governed", [False, True])
+def test_the_end_is_passed_on_by_whoever_does_the_last_post(governed: bool) -> None:
+    """Who has the lock as the last token leaves finds that posted, and then rouses the idle."""
+    machine = Machine(1)
+    if governed:
+        machine.gate.govern(for_good=True)
+    (worker,) = machine.workers
+    token = machine.admit()
+    assert machine.take() is token
+    assert put_away(token, TokenState.RETRYING)
+    machine.router.idle[:] = [worker]
+    machine.gate.close(AFTER_SHUTDOWN)
+    with machine.gate._locked():
+        assert token.cancel()
+        machine.gate._sorted()
+        assert not machine.gate.posts
+        assert worker.roused_for == []
+    assert worker.roused_for == [None]
+
+
+def test_closing_keeps_a_vacancy_that_has_just_come_to_be() -> None:
+    """A worker whose thread ends by itself as it is to be roused is idle still, for who comes back."""
+
+    class Idle(list[Any]):
+        def remove(self, worker: Any) -> None:
+            super().remove(worker)
+            worker.thread = None
+
+    machine = Machine(1)
+    (worker,) = machine.workers
+    machine.gate.idle = machine.router.idle = Idle([worker])  # type: ignore[misc]
+    machine.gate.close(AFTER_SHUTDOWN)
+    assert (machine.router.idle, worker.roused_for) == ([worker], [])

@@ -258,3 +258,44 @@ def test_live_stack() -> None:
     assert live_stack(worker) == "(no stack)\n"
     worker.thread = None
     assert live_stack(worker) == "(no stack)\n"
+
+
+def test_one_that_begins_again_while_it_is_looked_after(post: Post) -> None:
+    """The moment of its next attempt is not overwritten with that of the one that was looked at."""
+    token = post.start(1.0)
+    token._started_at = 0.0
+
+    def begin_again(worker: Any, token: Token[Any], now: float) -> float:
+        post.dog._look_after = post.look_after  # type: ignore[assignment]
+        token._started_at = now
+        post.dog.mind(token, now + 5.0)
+        post.seen.append((now, worker.name, token))
+        return inf
+
+    post.dog._look_after = begin_again  # type: ignore[assignment]
+    post.answers = [6.0]  # asked at once, as its moment is not known for sure
+    post.pass_time(100.0)
+    assert [now for now, _, _ in post.seen] == [1.0, 1.0, 6.0]
+
+
+def test_looks_do_not_multiply(post: Post) -> None:
+    """Quick calls beside slow ones that take turns: a look or two for each call, however long it goes."""
+    looks: list[float] = []
+    look = post.dog._look
+
+    def look_and_count() -> None:
+        looks.append(post.now)
+        look()
+
+    post.dog._look = look_and_count  # type: ignore[method-assign]
+    slow = [post.start(16.0), post.start(16.0)]
+    for second in range(300):
+        post.end(post.start(0.5))
+        if second % 3 == 0:
+            post.end(slow.pop(0))
+            slow.append(post.start(16.0))
+        post.pass_time(second + 1.0)
+    first, last = (sum(from_ <= now < from_ + 100 for now in looks) for from_ in (0, 200))
+    assert last <= first + 10 <= 200
+    assert len(post.timers) <= 5
+    post.pass_time(1000.0)

@@ -390,3 +390,36 @@ def test_something_comes_for_a_thread_that_is_about_to_end(
     monkeypatch.setattr(sleeper.executor._gate, "has_work", arrives)
     assert not sleeper.worker._sleep()
     assert sleeper.worker.thread is None
+
+
+def test_the_executor_is_shut_down_as_a_thread_is_about_to_end(
+    sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its vacancy stays where it is, so the token that it has found in its last look is run."""
+
+    def arrives(_: object) -> bool:
+        sleeper.executor.shutdown(wait=False)
+        return True
+
+    monkeypatch.setattr(sleeper.executor._gate, "has_work", arrives)
+    assert sleeper.worker._sleep()
+    assert (sleeper.worker.thread, sleeper.idle) == (sleeper.thread, [])
+
+
+def test_its_vacancy_is_taken_and_listed_again(
+    sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it then takes off the list is the other thread's: that one is roused, and this one ends."""
+    other = threading.Thread()
+    roused: list[bool] = []
+
+    def arrives(_: object) -> bool:
+        sleeper.idle.remove(sleeper.worker)
+        sleeper.worker.thread = other
+        sleeper.idle.append(sleeper.worker)
+        return True
+
+    monkeypatch.setattr(sleeper.executor._gate, "has_work", arrives)
+    monkeypatch.setattr(sleeper.wake, "release", lambda: roused.append(True))
+    assert not sleeper.worker._sleep()
+    assert (sleeper.worker.thread, sleeper.idle, roused) == (other, [], [True])

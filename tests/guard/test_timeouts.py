@@ -633,8 +633,8 @@ from tokengate_executor import TokenGateExecutor
 logging.disable()
 executor = TokenGateExecutor(1)
 stuck = executor.options(timeout=0.01).submit(threading.Event().wait)
-executor.submit(print, "waited")
-print(type(stuck.exception(30)).__name__, flush=True)
+executor.submit(print, " waited ", end="")  # in one piece, as both print at once
+print(f" {type(stuck.exception(30)).__name__} ", end="", flush=True)
 """
     ended = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False

@@ -95,7 +95,8 @@ def is_back(token: Token[Any]) -> bool:
 
 def was_cut_off(token: Token[Any]) -> bool:
     """Whether its attempt ended, though perhaps its call did not."""
-    return token._ended_attempt is not None and token._ended_attempt == token._started_at
+    ended = getattr(token, "_ended_attempt", 0.0)
+    return ended != 0.0 and ended == token._started_at
 
 
 def unclaim(token: Token[Any]) -> None:

@@ -47,6 +47,7 @@ OperationKey = str | OperationName
 _WINDOW_SECONDS: Final = 300.0
 _LONGEST_WAIT_SECONDS: Final = 0.1
 _MOST_OPERATIONS: Final = 4096
+_MOST_PATIENCE: Final = 256
 
 _NO_RECORDS: Final[deque[RawRecord]] = deque(maxlen=0)
 
@@ -63,9 +64,11 @@ class OperationRecord:
         costs: of its calls that were let in; guarded by the house's lock.
         new_costs: those that are still to be added.
         usual: the usual cost; negative while too few are known.
+        patience: at so many new costs the usual is to be worked out again; the more often it was, the
+            more there may be, up to a bound.
     """
 
-    __slots__ = ("circuit", "costs", "keys", "name", "new_costs", "usual")
+    __slots__ = ("circuit", "costs", "keys", "name", "new_costs", "patience", "usual")
 
     def __init__(self, name: str, policy: BreakerPolicy) -> None:
         self.name = name
@@ -74,6 +77,7 @@ class OperationRecord:
         self.costs: CostHistory | None = None
         self.new_costs: deque[float] = deque()
         self.usual = -1.0
+        self.patience = 1
 
 
 class GuardHouse:
@@ -348,8 +352,12 @@ class GuardHouse:
             costs = record.costs
             if costs is None:
                 costs = record.costs = CostHistory(policy.samples)
+            # Submitters go on appending; no more are remembered than these.
+            for _ in range(len(record.new_costs) - policy.samples):
+                record.new_costs.popleft()
             while record.new_costs:
                 costs.add(record.new_costs.popleft())
+            record.patience = min(2 * record.patience, _MOST_PATIENCE)
             verdict = costs.judge(cost, policy)
             if verdict.finding is not Finding.QUARANTINE:
                 costs.add(cost)

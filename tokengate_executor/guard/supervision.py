@@ -59,7 +59,6 @@ _LOGGER: Final = logging.getLogger("tokengate_executor")
 
 _LONGEST_ERROR_TEXT: Final = 200
 _MOST_NOTES: Final = 100
-_MANY_COSTS: Final = 32
 
 _COMPLETED: Final = TokenState.COMPLETED
 
@@ -153,7 +152,7 @@ class Supervisor:
         record = last[2]
         new_costs = record.new_costs
         # The history is looked at once for many of them.
-        if cost >= record.usual * self._usual_factor or len(new_costs) >= _MANY_COSTS:
+        if cost >= record.usual * self._usual_factor or len(new_costs) >= record.patience:
             return False
         new_costs.append(cost)
         return True
@@ -244,7 +243,9 @@ class Supervisor:
         lock = token._lock
         attempts = 1
         earlier = token._earlier
-        if earlier is not None:
+        if earlier is None:
+            token._ended_attempt = 0.0
+        else:
             earlier.started = attempts = earlier.started + 1
         error: BaseException | None = None
         result: Any = None
