@@ -349,9 +349,6 @@ def test_a_stand_in_is_cut_off_too(one: TokenGateExecutor, by_hand: ByHand) -> N
     assert (now.timed_out, now.submitted) == (3, 7)
 
 
-@pytest.mark.xfail(
-    reason="a stand-in that is stuck itself, and is not needed any more, keeps its own stand-in"
-)
 def test_the_first_of_two_that_are_cut_off_comes_back(
     one: TokenGateExecutor, by_hand: ByHand
 ) -> None:
@@ -641,6 +638,20 @@ print(f" {type(stuck.exception(30)).__name__} ", end="", flush=True)
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert sorted(ended.stdout.split()) == ["TokenTimeoutError", "waited"]
+
+
+def test_it_is_in_the_history(one: TokenGateExecutor, by_hand: ByHand) -> None:
+    """As what it has come to, on the worker that still runs it."""
+    call = Stuck()
+    with letting_go(call):
+        token = one.submit(call)
+        call.wait_until_started()
+        by_hand.next().fire()
+        assert isinstance(token.exception(30), TokenTimeoutError)
+        (record,) = one.history()
+    assert (record.state, record.error) == (TokenState.TIMEOUT, "TokenTimeoutError")
+    assert (record.token_id, record.worker, record.attempts) == (token.id, 1, 1)
+    assert not record.success
 
 
 def test_drain_does_not_wait_for_it(one: TokenGateExecutor, by_hand: ByHand) -> None:

@@ -414,11 +414,20 @@ class Crew:
         with self._lock:
             worker.waits_for = None
             worker.lane.blocked -= 1
-            if spare is None:
-                return
-            worker.lane.spares -= 1
-            spare.leaving = True
-        self._see_off(spare)
+            dismissed = self._dismiss(spare)
+        for one in dismissed:
+            self._see_off(one)
+
+    def _dismiss(self, spare: Worker | None) -> list[Worker]:
+        """The spare, and those who stand in for it, are not needed. Called with the lock held."""
+        dismissed: list[Worker] = [] if spare is None else [spare]
+        for one in dismissed:  # which grows meanwhile
+            one.lane.spares -= 1
+            one.leaving = True
+            one.lane.blocked -= sum(is_counted for _, is_counted in one.stand_ins)
+            dismissed += [stand_in for stand_in, _ in one.stand_ins if stand_in is not None]
+            one.stand_ins = [(None, False)] * len(one.stand_ins)
+        return dismissed
 
     def _see_off(self, worker: Worker) -> None:
         """End one that is to leave, at once if it is idle, else after its present call."""

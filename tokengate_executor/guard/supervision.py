@@ -517,7 +517,7 @@ class Supervisor:
 
         if crew.abandon(worker, end):
             try:
-                is_away = self._settle_cut_off(token, started_at, now, stack)
+                is_away = self._settle_cut_off(worker, token, started_at, now, stack)
                 if not is_away:
                     gate.away.discard(token)
                     if gate.is_ending:
@@ -525,7 +525,9 @@ class Supervisor:
             finally:
                 crew.tell_ended()
 
-    def _settle_cut_off(self, token: Token[Any], started_at: float, now: float, stack: str) -> bool:
+    def _settle_cut_off(
+        self, worker: Worker, token: Token[Any], started_at: float, now: float, stack: str
+    ) -> bool:
         """Time the token out, or have it tried again; true: the latter."""
         assert self._timeout is not None
         recovery, gate, profile = self._recovery, self._gate, self._profile
@@ -537,12 +539,12 @@ class Supervisor:
         state = TokenState.TIMEOUT
         outcome = state, type(error).__name__
         record = (
-            None,
-            0,
+            token._id,
+            token._serial or 0,
             name,
             profile,
             outcome,
-            started_at,
+            token.submitted_at if attempts == 1 else started_at,
             started_at,
             now,
             code_of(fn),
@@ -561,6 +563,7 @@ class Supervisor:
         token._kill_requested = True  # for a call that heeds it
         token._settled_at = now
         gate.timed_out += 1
+        worker.ring.append(record)  # appending is atomic, though the ring is another thread's
         fail(token, error, state)
         if profile.is_ordered and token._late_attempt == started_at:
             gate.post(token, held=False)  # the call ended meanwhile, and kept the key for us

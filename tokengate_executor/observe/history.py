@@ -87,7 +87,7 @@ class TokenRecord:
         weight: ``"heavy"``, ``"medium"``, ``"light"`` or ``None``.
         lane: the lane that ran it, from 1.
         worker: the number of the worker that ran it.
-        state: ``COMPLETED``, ``FAILED`` or ``KILLED``.
+        state: ``COMPLETED``, ``FAILED``, ``KILLED`` or ``TIMEOUT``.
         error: the name of the exception's type, or ``None``.
         waited_seconds: from submission to start.
         run_seconds: from start to end of the call.
