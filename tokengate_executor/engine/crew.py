@@ -22,9 +22,9 @@ import threading
 from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any, Final, cast
 
@@ -42,6 +42,8 @@ from tokengate_executor.waiting import current_thread
 __all__ = ["Crew", "make_thread"]
 
 _LOGGER: Final = logging.getLogger("tokengate_executor")
+
+_LONGEST_START_SECONDS: Final = 1.0
 
 
 class Crew:
@@ -77,7 +79,7 @@ class Crew:
         self.at_fork: list[Callable[[], None]] = []
         gate.fail_unserved = self.fail_unserved
         gate.is_own_worker = self.is_own_worker
-        gate.end_timers = self.end_timers
+        gate.end_timers = self.tell_ended
         if isinstance(gate, BoundedGate):
             gate.run_here = self.run_here
         self._hire()
@@ -260,6 +262,7 @@ class Crew:
         finally:
             self._starting.remove(starting)
             starting.release()
+            self._tell_joiners()
 
     def _is_served(self, route: Route) -> bool:
         """Whether a worker that runs may run the route's tokens."""
@@ -530,9 +533,12 @@ class Crew:
         self.tell_ended()
 
     def tell_ended(self) -> None:
-        """A thread has ended, or is given up: for all who wait for that."""
+        """Something may be over, as a thread has ended or is given up: for all who wait for that."""
         self.end_timers()
         self.gate.tell_watchers()
+        self._tell_joiners()
+
+    def _tell_joiners(self) -> None:
         for joiner in tuple(self._joiners):
             joiner.put(None)
 
@@ -590,6 +596,11 @@ class Crew:
                 if self._running - {here}:
                     changes.get()
                     continue
+                if self._is_one_coming():
+                    # Told when it is started; or nobody will start it, as an interrupt came between.
+                    with suppress(Empty):
+                        changes.get(timeout=_LONGEST_START_SECONDS)
+                        continue
                 given_up = [worker.thread for worker in self.workers if worker.abandoned]
                 for thread in self.threads:
                     if thread is not here and thread not in given_up:
@@ -601,6 +612,18 @@ class Crew:
                     return
         finally:
             self._joiners.remove(changes)
+
+    def _is_one_coming(self) -> bool:
+        """Whether somebody is about to start a worker: has taken it off the idle, or is to do so."""
+        idle = self.router.idle.copy()
+        with self._lock:
+            employed = [
+                *self.regulars,
+                *(one for one in self.spares if one not in self._free_spares),
+            ]
+        return self.gate.waiting > 0 or any(
+            worker.thread is None and worker not in idle for worker in employed
+        )
 
     # -- in a forked child ------------------------------------------------------------------------
 

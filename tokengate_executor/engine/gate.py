@@ -90,6 +90,13 @@ class Gate(WaitingRoom):
         """
         token._phase = _WAITING  # nobody else sees it yet
         route.backlog.append(token)
+        # Closed between the caller's look and our append: nobody may come to it. If a worker has claimed
+        # it all the same, it was in time. Closed from here on: whoever ends looks for it before.
+        if self.closed is not None and self.is_refusing():
+            refusal = self.refusal()
+            if withdraw(token, refusal):
+                raise refusal
+            return
         if self.idle:
             try:
                 self._rouse(route)
@@ -98,12 +105,6 @@ class Gate(WaitingRoom):
                 self.fail_unserved(error)
                 if taken_back:
                     raise
-        # Closed between the caller's look and our append: the last worker may be gone. If one has
-        # claimed the token all the same, it was in time.
-        if self.closed is not None and self.is_refusing():
-            refusal = self.refusal()
-            if withdraw(token, refusal):
-                raise refusal
 
     def admit_timed(self, token: Token[Any], route: Route) -> None:
         """As ``admit``, for a token that is to start within a time."""
