@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from concurrent.futures.thread import BrokenThreadPool
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -809,6 +809,14 @@ class Failing:
             raise ValueError
 
 
+def result_soon(token: Token[Any]) -> Any:
+    """Return its result; one that was lost is cancelled, so that its executor can end."""
+    try:
+        return token.result(5)
+    finally:
+        token.cancel()
+
+
 def end_of(worker: Worker) -> None:
     """Wait for the end of its thread."""
     assert worker.thread is not None
@@ -831,7 +839,7 @@ def test_the_last_worker_does_not_leave_because_it_is_a_spare(one: TokenGateExec
     one.shutdown(wait=False)
     end_of(one._crew.regulars[0])
     call.release.set()
-    tokens[0].result(10)
+    result_soon(tokens[0])
     assert tokens[0].attempts == 2
 
 
@@ -851,7 +859,7 @@ def test_the_last_worker_does_not_leave_because_it_was_let_go() -> None:
         calls[first].release.set()
         end_of(crew.regulars[0])
         calls[last].release.set()
-        tokens[last].result(10)
+        result_soon(tokens[last])
         assert tokens[last].attempts == 2
 
 
@@ -874,7 +882,7 @@ def test_the_executor_is_shut_down_as_a_spare_is_offered(
 
     def waits() -> int:
         child = one.options(timeout=1000).submit(int, "5")  # so that it is not run in place
-        return child.result(10)
+        return cast("int", result_soon(child))
 
     assert one.submit(waits).result(10) == 5
     assert shut_down == [True]
@@ -906,25 +914,26 @@ def test_the_timers_go_on_for_one_that_comes_back_between_two_looks(
 
 
 def test_a_caller_shuts_down_in_the_call_that_it_runs() -> None:
-    """As a worker does, it waits for all but itself."""
-    with TokenGateExecutor(1, max_pending=1, on_full="caller_runs") as executor:
-        executor.options(queue_timeout=1000).submit(int).result(10)  # so that there are timers
-        held = Held(executor)
-        executor.submit(int)
-        tokens: list[Token[None]] = []
-
-        def end() -> None:
-            held.release.set()
-            executor.shutdown()
-
-        caller = threading.Thread(target=lambda: tokens.append(executor.submit(end)), daemon=True)
-        caller.start()
-        caller.join(10)
-        assert tokens[0].done()
+    """As a worker does, it waits for all but itself, and the timers end afterwards."""
+    executor = TokenGateExecutor(1, max_pending=1, on_full="caller_runs")
+    executor.options(queue_timeout=1000).submit(int).result(10)  # so that there are timers
     timers = executor._gate.timers.thread
     assert timers is not None
-    timers.join(10)
-    assert not timers.is_alive()
+    held = Held(executor)
+    executor.submit(int)
+
+    def end() -> None:
+        held.release.set()
+        executor.shutdown()
+
+    caller = threading.Thread(target=lambda: executor.submit(end))
+    caller.start()
+    try:
+        for thread in (caller, timers):
+            thread.join(10)
+            assert not thread.is_alive()
+    finally:
+        executor._gate.timers.close()  # or whoever waits for them would do so for ever
 
 
 def test_a_call_of_a_callers_that_was_cut_off_is_not_waited_for() -> None:
@@ -959,3 +968,24 @@ def test_a_call_of_a_callers_that_was_cut_off_is_not_waited_for() -> None:
             release.set()
             held.release.set()
             caller.join(10)
+
+
+def test_a_callers_call_is_tried_again_after_a_shutdown() -> None:
+    """Shut down while its caller runs it, an executor keeps a worker for its next attempt."""
+    executor = TokenGateExecutor(1, max_pending=1, on_full="caller_runs")
+    held = Held(executor)
+    executor.submit(int)
+    runs: list[None] = []
+
+    def call() -> int:
+        runs.append(None)
+        if len(runs) == 1:
+            executor.shutdown(wait=False)
+            held.release.set()
+            while executor._crew.regulars[0] not in executor._gate.idle:
+                pass  # it has nothing to do, and sees that it may not end
+            raise ValueError
+        return 5
+
+    assert result_soon(executor.options(retry=AGAIN).submit(call)) == 5
+    executor.shutdown()

@@ -266,20 +266,20 @@ def test_one_that_begins_again_while_it_is_looked_after(post: Post) -> None:
     token._started_at = 0.0
 
     def begin_again(worker: Any, token: Token[Any], now: float) -> float:
-        post.dog._look_after = post.look_after  # type: ignore[assignment]
+        post.dog._look_after = post.look_after
         token._started_at = now
         post.dog.mind(token, now + 5.0)
         post.seen.append((now, worker.name, token))
         return inf
 
-    post.dog._look_after = begin_again  # type: ignore[assignment]
+    post.dog._look_after = begin_again
     post.answers = [6.0]  # asked at once, as its moment is not known for sure
     post.pass_time(100.0)
     assert [now for now, _, _ in post.seen] == [1.0, 1.0, 6.0]
 
 
 def test_looks_do_not_multiply(post: Post) -> None:
-    """Quick calls beside slow ones that take turns: a look or two for each call, however long it goes."""
+    """Quick calls beside slow ones that take turns: a look or two for each, however long it goes on."""
     looks: list[float] = []
     look = post.dog._look
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -856,3 +857,139 @@ def test_each_attempt_may_be_slow(by_hand: ByHand, caplog: pytest.LogCaptureFixt
                 by_hand.next().fire()
         assert token.result(30) == 7
     assert caplog.text.count("has been running for 5.0 s") == 2
+
+
+# -- at the end of the executor, and beside the end of the call --------------------------------------
+
+
+def test_the_timers_go_on_for_one_that_is_tried_again(
+    by_hand: ByHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off while its executor ends: nothing is over before its last attempt is."""
+    calls = [Stuck("first"), Stuck("second")]
+    closed: list[TokenState] = []
+    with letting_go(*calls):
+        executor = by_hand.executor(1, timeout=5, retry=AGAIN)
+        token = executor.submit(InTurn(*calls))
+        monkeypatch.setattr(by_hand, "close", lambda: closed.append(token.state))
+        calls[0].wait_until_started()
+        executor.shutdown(wait=False)
+        by_hand.next().fire()
+        assert token.state is TokenState.RETRYING
+        assert closed == []
+        by_hand.next().fire()
+        calls[1].wait_until_started()
+        calls[1].release.set()
+        assert token.result(10) == "second"
+        executor.shutdown()
+        assert set(closed) == {TokenState.COMPLETED}
+        assert calls[0].threads[0].is_alive()
+    calls[0].threads[0].join(30)
+
+
+def test_it_ends_as_it_is_given_up(
+    one: TokenGateExecutor, by_hand: ByHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread is waited for again, whatever was still to be done about that it was not."""
+    crew = one._crew
+    come_back = crew.come_back
+    lock = crew._lock
+    call = Stuck()
+    is_back = threading.Event()
+
+    def come_back_and_tell(worker: Any) -> None:
+        come_back(worker)
+        is_back.set()
+
+    class Lock:
+        """The crew's; the call ends just after it was let go of for the first time."""
+
+        def __enter__(self) -> None:
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+            if not call.release.is_set():
+                call.release.set()
+                assert is_back.wait(10)
+
+    monkeypatch.setattr(crew, "come_back", come_back_and_tell)
+    token = one.submit(call)
+    call.wait_until_started()
+    timer = by_hand.next()
+    monkeypatch.setattr(crew, "_lock", Lock())
+    timer.fire()
+    monkeypatch.setattr(crew, "_lock", lock)
+    assert token.state is TokenState.TIMEOUT
+    assert call.threads[0] in crew._running
+    assert crew.threads[0] is call.threads[0]
+
+
+def test_a_parent_that_was_cut_off_is_waited_for_no_longer_than_its_child(by_hand: ByHand) -> None:
+    """Once the child inside it has come to its end, nobody waits for its thread any more."""
+    child, parent = Stuck("child"), Stuck()
+    threads: list[threading.Thread] = []
+    with letting_go(child, parent):
+        executor = by_hand.executor(1)
+
+        def run() -> None:
+            executor.submit(child).result()
+            parent()
+
+        token = executor.options(timeout=5).submit(run)
+        child.wait_until_started()
+        threads += child.threads
+        assert threads[0] in executor._crew._running
+        by_hand.next().fire()
+        assert token.state is TokenState.TIMEOUT
+        assert threads[0] in executor._crew._running
+        stopper = threading.Thread(target=executor.shutdown)
+        stopper.start()
+        child.release.set()
+        parent.wait_until_started()
+        stopper.join(10)
+        assert not stopper.is_alive()
+        assert parent.threads == threads
+        assert threads[0].is_alive()
+    threads[0].join(30)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork: no child to look at")
+def test_it_forks_after_it_was_cut_off() -> None:
+    """In the child, as in the parent, it ends unheard, and the executor works and can be shut down."""
+    script = """
+import logging, os, signal, threading
+from tokengate_executor import TokenGateExecutor
+logging.disable()
+executor = TokenGateExecutor(2)
+is_over = threading.Event()
+statuses = []
+
+def fork():
+    assert is_over.wait(10)
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
+        print(executor.options(timeout=1000).submit(pow, 2, 3).result(5), flush=True)
+        executor.shutdown(wait=False)
+        return  # and with this thread the process ends
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    has_forked.set()
+
+has_forked = threading.Event()
+token = executor.options(timeout=0.001).submit(fork)
+print(type(token.exception(10)).__name__, flush=True)
+is_over.set()
+assert has_forked.wait(15)
+print(statuses, executor.submit(pow, 3, 2).result(10), flush=True)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.split() == ["TokenTimeoutError", "8", "[0]", "9"]

@@ -176,6 +176,8 @@ class Crew:
                 self.guests.append(guest)
         outer, current_thread.guest = current_thread.guest, guest
         guest.current = token
+        if not profile_of(token).is_in_place:
+            gate.limbo.add(guest)
         try:
             # Claimed, and only then seen to be allowed: as a worker that takes from a mailbox.
             if not gate.claim_here(token):
@@ -185,9 +187,10 @@ class Crew:
             guest.current = None
             current_thread.guest = outer
             self._free_guests.append(guest)
-            self.gate.tell_watchers()
-            if self.gate.is_ending:
-                self.end_timers()
+            gate.limbo.discard(guest)
+            gate.tell_watchers()
+            if gate.is_ending:
+                gate.end_if_over()
         # One that is to be tried again has come to nothing yet.
         error = token.exception(0) if token.done() and not token.cancelled() else None
         if isinstance(error, KeyboardInterrupt):
@@ -491,12 +494,15 @@ class Crew:
                     worker.lane.spares += 1
                 worker.lane.blocked += 1
             worker.stand_ins.append((spare, is_counted))
+            self.gate.limbo.discard(worker)
             self._give_up(worker)
         if spare is not None and spare.thread is None:
             try:
                 self._offer(spare)
             except RuntimeError:
                 _LOGGER.exception("no thread to stand in for %s", self.name_of_worker(worker))
+            if spare.leaving:
+                self._see_off(spare)  # the call came back before we had listed it
         return True
 
     def give_up(self, worker: Worker) -> None:
@@ -549,7 +555,7 @@ class Crew:
             gate.is_ending
             and not self._running
             and not self._is_guest_busy()
-            and not gate.away
+            and not gate.may_one_come_back()
             and not gate.waiting
             and not self._running  # again: what was away may have been given to one meanwhile
         ):
@@ -586,6 +592,8 @@ class Crew:
         For those, too, that start meanwhile, and for what is to be tried again.
         """
         here = threading.current_thread()
+        if current_thread.guest in self.gate.limbo:
+            return  # we are inside a call that is to be tried again perhaps, so nobody ends before us
         changes: SimpleQueue[None] = SimpleQueue()
         self._joiners.append(changes)
         try:

@@ -85,6 +85,7 @@ class WaitingRoom:
             to it.
         away: tokens that are in no queue, but will come back: they are to be tried again, or wait
             until somebody has reviewed them. Changed under each token's lock, or the room's.
+        limbo: the guests that run a call whose token may be to come back, and were not given up.
         cancelled_away: an entry for each of them that was cancelled or killed there.
         failed_unrun: an entry for each token that failed without running, or without running again.
         is_final: nothing is tried again any more.
@@ -137,6 +138,7 @@ class WaitingRoom:
         self.rejected: deque[None] = deque()
         self.posts: deque[tuple[Token[Any], bool, bool] | None] = deque()
         self.away: set[Token[Any]] = set()
+        self.limbo: set[Worker] = set()
         self.cancelled_away: deque[None] = deque()
         self.is_final = False
         self.failed_unrun: deque[None] = deque()
@@ -290,14 +292,18 @@ class WaitingRoom:
         """Whether this lane may have something to run, now or later."""
         if self.governor is None:
             # What comes back is queued before it is off this list: so look here first.
-            return bool(self.away) or self.has_work(lane)
+            return self.may_one_come_back() or self.has_work(lane)
         with self._locked():
             self._sorted()
             return self._is_anything_left()
 
+    def may_one_come_back(self) -> bool:
+        """Whether a token may be queued again."""
+        return bool(self.limbo or self.away)  # in this order: from limbo they go away
+
     def _is_anything_left(self) -> bool:
         """Whether a token waits at the governor's, or will. Called with the lock held."""
-        if self.away:
+        if self.may_one_come_back():
             return True
         governor = self.governor
         return governor is not None and any(is_waiting(token) for token, _ in governor.entries())
@@ -408,7 +414,7 @@ class WaitingRoom:
 
     def end_idle(self) -> None:
         """Rouse all that are idle, to see that nothing can come any more. Takes no lock."""
-        if self.away:
+        if self.may_one_come_back():
             return  # whoever ends the last of them comes here again
         for worker in self.idle.copy():
             if _is_vacant(worker):

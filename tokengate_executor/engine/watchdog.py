@@ -17,10 +17,11 @@ second sees the other. Two that set a timer at once each set their own: one look
 
 from __future__ import annotations
 
+import faulthandler
 import logging
-import sys
-import traceback
+import re
 from math import inf
+from tempfile import TemporaryFile
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Watchdog", "live_stack"]
 
 _LOGGER: Final = logging.getLogger("tokengate_executor")
+
+_HEADER: Final = re.compile(r"(?:Current thread|Thread) 0x(?P<ident>[0-9a-f]+)\b")
 
 
 class Watchdog:
@@ -108,8 +111,31 @@ class Watchdog:
 
 
 def live_stack(worker: Worker) -> str:
-    """Where the worker's thread is now, as a traceback's text; no values of variables."""
+    """Where the worker's thread is now, the most recent call first; no values of variables.
+
+    By `faulthandler`, which goes through the frames of a running thread in one go. Python code that does
+    so is interrupted between two of them, while the thread goes on, and that can crash CPython 3.11.
+    """
     thread = worker.thread
-    frames = sys._current_frames()
-    frame = None if thread is None or thread.ident is None else frames.get(thread.ident)
-    return "(no stack)\n" if frame is None else "".join(traceback.format_stack(frame))
+    if thread is None or thread.ident is None:
+        return "(no stack)\n"
+    try:
+        with TemporaryFile("w+", encoding="utf-8", errors="replace") as dump:
+            faulthandler.dump_traceback(dump, all_threads=True)
+            dump.seek(0)
+            return _part_of(thread.ident, dump)
+    except OSError:
+        return "(no stack: there is no room for a temporary file)\n"
+
+
+def _part_of(ident: int, dump: Iterable[str]) -> str:
+    """One thread's part of a dump of all."""
+    stack: list[str] = []
+    is_here = False
+    for line in dump:
+        header = _HEADER.match(line)
+        if header is not None:
+            is_here = int(header["ident"], 16) == ident
+        elif is_here and line.strip():
+            stack.append(line)
+    return "".join(stack) or "(no stack)\n"

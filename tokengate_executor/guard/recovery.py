@@ -109,7 +109,7 @@ class Recovery:
         is_anything_blocked = None
         while is_anything_blocked is not self.house.is_anything_blocked:
             is_anything_blocked = self.house.is_anything_blocked
-            supervisor.screen(is_anything_blocked=is_anything_blocked)
+            supervisor.screen.place(is_anything_blocked=is_anything_blocked)
 
     def _arm(self) -> None:
         """Have calls of profiles that need no care otherwise ask the guard house, too."""
@@ -127,7 +127,7 @@ class Recovery:
         for reference in self._supervisors.valuerefs():
             supervisor = reference()
             if supervisor is not None:
-                supervisor.screen(is_anything_blocked=self.house.is_anything_blocked)
+                supervisor.screen.place(is_anything_blocked=self.house.is_anything_blocked)
 
     # -- budgets ----------------------------------------------------------------------------------
 
