@@ -272,6 +272,7 @@ class Program:
                 options = [getattr(profile, name) for name in ("operation", "key", "limits")]
                 print(token, "with", *options)  # noqa: T201
         facts = self.executor._gate.facts()
+        print([(one.name, one.used, one.parked) for one in facts.limits])  # noqa: T201
         print(facts, self.executor._gate.governor, list(self.executor._gate.posts))  # noqa: T201
         for worker in self.executor._crew.workers:
             print(  # noqa: T201

@@ -329,6 +329,21 @@ def test_a_permit_reaches_who_can_use_it() -> None:
     machine.teardown()
 
 
+def test_a_permit_goes_on_when_the_first_is_cancelled() -> None:
+    """One that was made ready for it, and is gone before anybody takes it, leaves it to the next."""
+    machine = governed({"a": 1})
+    for _ in range(3):
+        machine.submit(TaskOptions(limits=("a",)))
+    machine.take(1)
+    machine.take(1)  # finds nothing: both others are parked
+    machine.finish(0)
+    machine.catch_up()
+    assert machine.waiting.pop(0).cancel()
+    machine.take(1)
+    assert len(machine.running) == 1
+    machine.teardown()
+
+
 def test_a_head_that_was_cancelled_before_it_arrived_lets_the_others_pass() -> None:
     """A token whose end was posted before it was sorted in does not hold its key for ever."""
     machine = governed({})

@@ -20,7 +20,7 @@ The order
 Why no permit is left unused while somebody waits for it: a permit that comes back makes the first parked
 token of each route ready, as one that only a busy lane may run must not keep it from the others. Who
 comes too late for it is parked again. If a token that is made ready meets another obstacle, it is parked
-there, and the next one that waits for the permit is made ready in its place.
+there, and the next one that waits for the permit is made ready in its place; so, too, if it is gone.
 """
 
 from __future__ import annotations
@@ -190,6 +190,7 @@ class Governor:
                         self.to_rouse.append(entry[3])
                     return token
             self._drop(token)
+            self._pass_on_permits(profile, now)
         return None
 
     def take_this(self, token: Token[Any]) -> bool:
@@ -245,7 +246,13 @@ class Governor:
         obstacle.park(entry)
         if isinstance(obstacle, Bucket):
             self._await_permit(obstacle, now)
-        for limit in profile_of(entry[2]).limits:
+        self._pass_on_permits(profile_of(entry[2]), now, obstacle)
+
+    def _pass_on_permits(
+        self, profile: Profile, now: float, obstacle: ParkingSpace | None = None
+    ) -> None:
+        """A token that was ready does not start: what permits it could have had are for others."""
+        for limit in profile.limits:
             if limit is not obstacle and limit.free(now) > 0:
                 self._unpark(limit, 1)
 
@@ -381,8 +388,10 @@ class Governor:
                 heapify(heap)
         for line in self._lines.values():
             line.followers = deque(_waiting_of(line.followers, lambda one: one[0], shells))
+        now = self._now()
         for token in shells:
             self._drop(token)
+            self._pass_on_permits(profile_of(token), now)
 
     def clear(self) -> list[tuple[Token[Any], Route]]:
         """Take everything out, in the order in which it is due."""
