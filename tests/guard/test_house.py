@@ -245,6 +245,16 @@ def test_timeouts_count_apart(passive: TokenGateExecutor) -> None:
         assert seen.max_seconds >= 0.01
 
 
+def test_it_remembers_as_many_timeouts_as_other_attempts(passive: TokenGateExecutor) -> None:
+    """Those that were cut off, which their workers have not noted, are kept like the rest."""
+    view = passive.options(timeout=0.001, operation="slow")
+    for _ in range(12):
+        release = threading.Event()
+        assert isinstance(view.submit(release.wait, 30).exception(30), TimeoutError)
+        release.set()
+    assert passive.guard_house.health("slow").timeouts == 12
+
+
 def test_what_did_not_run_does_not_count(passive: TokenGateExecutor) -> None:
     """Cancelled, killed, expired: they say nothing of the operation; nor does one that heeds a kill."""
     started = threading.Event()

@@ -97,6 +97,7 @@ class GuardHouse:
         self,
         workers: Callable[[], Iterable[Worker]],
         policy: BreakerPolicy | None,
+        attempts_noted: int,
         arm: Callable[[], None],
         screen: Callable[[], None],
     ) -> None:
@@ -105,11 +106,13 @@ class GuardHouse:
         Args:
             workers: all of the executor's.
             policy: when an operation is blocked; ``None``: only by hand.
+            attempts_noted: how many of an operation each of these remembers.
             arm: have every attempt of the executor be told here, from now on.
             screen: have calls ask here as long as anything is blocked. Called with the lock held.
         """
         self.policy: Final = policy
         self._workers = workers
+        self._attempts_noted = attempts_noted
         self._arm = arm
         self._screen = screen
         self._policy = policy or BreakerPolicy()
@@ -124,7 +127,7 @@ class GuardHouse:
         self._posts: deque[Callable[[], object]] = deque()
         self.is_anything_blocked = False
         # Attempts that were cut off, which no worker of theirs has noted. The timers' thread writes.
-        self.cut_off = ByOperation(self._policy.min_calls)
+        self.cut_off = ByOperation(self._attempts_noted)
 
     # -- what is seen -----------------------------------------------------------------------------
 

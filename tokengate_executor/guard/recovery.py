@@ -61,7 +61,9 @@ class Recovery:
         self.defaults: Final = defaults
         self.is_guarded = breaker is not None
         self.is_quarantining: Final = store is not None
-        self.house: Final = GuardHouse(lambda: crew.workers, breaker, self._arm, self._screen)
+        self.house: Final = GuardHouse(
+            lambda: crew.workers, breaker, crew.attempts_noted, self._arm, self._screen
+        )
         self.quarantine: Final = Quarantine(store or QuarantineStore(), crew.gate, replay)
         self.watchdog: Final = Watchdog(crew.gate.timers, lambda: crew.workers, _look_after)
         self.draw = random.random

@@ -27,9 +27,7 @@ from tokengate_executor.engine.claims import fail_waiting, put_away
 from tokengate_executor.engine.gate import BROKEN
 from tokengate_executor.engine.settlement import fail, state_after
 from tokengate_executor.engine.watchdog import live_stack
-from tokengate_executor.errors import (
-    TokenTimeoutError,
-)
+from tokengate_executor.errors import TokenTimeoutError
 from tokengate_executor.guard.reviewer import Reviewer
 from tokengate_executor.guard.screening import Screen
 from tokengate_executor.lifecycle import TokenState
@@ -60,7 +58,7 @@ class Supervisor:
     """Looks after the calls of one profile."""
 
     def __init__(self, recovery: Recovery, profile: Profile, options: TaskOptions) -> None:
-        """From here on the profile's calls are let in and run by this."""
+        """From here on the profile's calls are run by this."""
         self._recovery = recovery
         self._profile = profile
         self._gate = profile.gate
