@@ -28,6 +28,7 @@ from tokengate_executor.guard.quarantine import Quarantine
 from tokengate_executor.guard.store import QuarantineStore
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.observe.history import TokenRecord
+from tokengate_executor.observe.live import LiveToken
 from tokengate_executor.observe.statistics import (
     ExecutorStatistics,
     LaneStatistics,
@@ -65,6 +66,7 @@ __all__ = [
     "LaneStatistics",
     "LeftToken",
     "LimitStatistics",
+    "LiveToken",
     "NotReplayableError",
     "OperationBlockedError",
     "OperationHealth",

@@ -32,7 +32,9 @@ from tokengate_executor.guard.house import GuardHouse
 from tokengate_executor.guard.quarantine import Quarantine, Replay, store_of
 from tokengate_executor.guard.recovery import Recovery
 from tokengate_executor.guard.store import QuarantineStore
+from tokengate_executor.observe.dump import history_as_json, write_atomically
 from tokengate_executor.observe.history import TokenRecord, merged
+from tokengate_executor.observe.live import LiveToken, live_tokens
 from tokengate_executor.observe.statistics import ExecutorStatistics, gather
 from tokengate_executor.options import OptionNames, TaskOptions, attached, attachments
 from tokengate_executor.policies.breaker import BreakerPolicy
@@ -410,9 +412,49 @@ class TokenGateExecutor(ThreadPoolExecutor):
         """Which weights may use which lanes."""
         return self._policy
 
-    def history(self) -> tuple[TokenRecord, ...]:
-        """The last finished tokens, oldest first: names and numbers, never arguments."""
-        return merged(self._crew.workers, self._crew.history_size)
+    @property
+    def name(self) -> str:
+        """What its threads' names begin with: ``thread_name_prefix``, or one made for it."""
+        return self._crew.name_prefix
+
+    def history(self, last: int | None = None) -> tuple[TokenRecord, ...]:
+        """The last finished tokens, oldest first: names and numbers, never arguments.
+
+        Args:
+            last: not more than so many. ``None``: as many as ``history_size`` says.
+
+        Raises:
+            InvalidOptionError: ``last`` is no int, or negative.
+        """
+        size = self._crew.history_size
+        if last is not None:
+            check_count("last", last, least=0)
+            size = min(size, last)
+        return merged(self._crew.workers, size)
+
+    def dump_history(self, path: str | os.PathLike[str]) -> int:
+        """Write the history to a file, as JSON; returns how many tokens are in it.
+
+        The file is replaced in one go. ``tokengate_executor.observe.dump`` tells its fields.
+
+        Raises:
+            OSError: the file cannot be written; what was there before is still there.
+        """
+        records = self.history()
+        write_atomically(path, history_as_json(records))
+        return len(records)
+
+    def tokens(self, most: int = 100) -> tuple[LiveToken, ...]:
+        """Tokens that are not settled: those that run, then those that wait, the oldest first.
+
+        Args:
+            most: not more than so many. Of very many that wait, those at the heads of the queues.
+
+        Raises:
+            InvalidOptionError: ``most`` is no int, or negative.
+        """
+        check_count("most", most, least=0)
+        return live_tokens(self._crew, most)
 
     def statistics(self) -> ExecutorStatistics:
         """What the executor has done and is doing; see ``ExecutorStatistics``."""

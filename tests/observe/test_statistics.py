@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, wait
+from concurrent.futures import BrokenExecutor, Future, wait
 from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields, is_dataclass
 from typing import Any
@@ -17,9 +17,11 @@ from tokengate_executor import (
     GateFullError,
     LaneStatistics,
     LimitStatistics,
+    OperationBlockedError,
     RateLimit,
     Token,
     TokenGateExecutor,
+    TokenTimeoutError,
     current_token,
 )
 from tokengate_executor.policies.weights import Weight
@@ -371,3 +373,87 @@ def test_every_field_is_explained() -> None:
     for kind in (ExecutorStatistics, LaneStatistics, LimitStatistics):
         text = (kind.__doc__ or "").replace(",", " ").replace(":", " ").split()
         assert {field.name for field in fields(kind)} <= set(text)
+
+
+def test_what_the_workers_do() -> None:
+    """Idle, busy, blocked and abandoned ones are told apart; what runs long is seen."""
+    began, release = threading.Barrier(3), threading.Event()
+
+    def hold() -> None:
+        began.wait(20)
+        release.wait(20)
+
+    def wait_for_one() -> None:
+        began.wait(20)
+        inner.result(20)
+
+    with TokenGateExecutor(3, thread_name_prefix="crew") as executor:
+        before = executor.statistics()
+        assert (before.name, before.workers, before.longest_running_seconds) == ("crew", 0, 0.0)
+        executor.submit(pow, 2, 2).result()
+        inner: Future[None] = Future()
+        tokens = [executor.submit(hold), executor.submit(wait_for_one)]
+        began.wait(20)
+        now = executor.statistics()
+        assert (now.busy_workers, now.blocked_workers, now.abandoned_workers) == (2, 0, 0)
+        assert now.workers == now.idle_workers + now.busy_workers
+        assert 0 < now.longest_running_seconds <= now.unfinished_seconds
+        assert now.unfinished_seconds <= 2 * now.longest_running_seconds
+        assert now.longest_running_seconds < now.uptime_seconds
+        inner.set_result(None)
+        release.set()
+        for token in tokens:
+            token.result()
+    after = executor.statistics()
+    assert after.is_shutdown
+    assert not before.is_shutdown
+    assert (after.longest_running_seconds, after.unfinished_seconds) == (0.0, 0.0)
+
+
+def test_a_worker_that_waits_for_a_token_is_blocked() -> None:
+    """It is not busy; one whose call was given up is neither."""
+    inside, release = threading.Event(), threading.Event()
+
+    def outer() -> None:
+        token = executor.options(operation="inner").submit(inner)
+        token.result(20)
+
+    def inner() -> None:
+        inside.set()
+        release.wait(20)
+
+    with TokenGateExecutor(2) as executor:
+        token = executor.submit(outer)
+        assert inside.wait(20)
+        while executor.statistics().blocked_workers != 1:  # it is on its way to wait
+            pass
+        now = executor.statistics()
+        assert (now.busy_workers, now.executing) == (1, 2)
+        release.set()
+        token.result()
+        inside.clear()
+        release.clear()
+        late = executor.options(timeout=0.01).submit(inner)
+        assert isinstance(late.exception(), TokenTimeoutError)
+        assert inside.is_set()
+        now = executor.statistics()
+        assert (now.abandoned, now.abandoned_workers, now.blocked_workers) == (1, 1, 0)
+        assert now.longest_running_seconds == 0.0
+        release.set()
+
+
+def test_why_calls_were_refused() -> None:
+    """The reasons add up to all of them."""
+    with TokenGateExecutor(1, max_pending=1, on_full="raise") as executor:
+        executor.guard_house.open("blocked")
+        for _ in range(2):
+            with pytest.raises(OperationBlockedError):
+                executor.options(operation="blocked").submit(int)
+        executor.pause()
+        executor.submit(int)
+        with pytest.raises(GateFullError):
+            executor.submit(int)
+        now = executor.statistics()
+        assert now.rejected_by_reason == {"full": 1, "blocked": 2}
+        assert now.rejected == 3
+        executor.resume()

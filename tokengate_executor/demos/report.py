@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tokengate_executor.observe.dump import write_atomically
 
 from .work import WORKS, JsonObject
 
@@ -102,20 +102,7 @@ def write_report(path: str, report: JsonObject) -> None:
     Raises:
         OSError: the report cannot be written there.
     """
-    # A link stays a link: what it leads to is replaced.
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".tokengate-{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("x", encoding="ascii") as file:
-            json.dump(report, file, indent=1, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    write_atomically(path, json.dumps(report, indent=1, allow_nan=False) + "\n")
 
 
 def why_not_writable(path: str) -> str | None:

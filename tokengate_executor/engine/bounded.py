@@ -106,7 +106,7 @@ class BoundedGate(Gate):
                 self._run_by_caller(token, route, bound)
                 return False
             case "discard_newest":
-                self.rejected.append(None)
+                self.rejected.add("full")
                 token.cancel()
                 return False
             case "raise":
@@ -114,7 +114,7 @@ class BoundedGate(Gate):
         return True
 
     def _refuse(self, route: Route, bound: Bound, advice: str = "") -> NoReturn:
-        self.rejected.append(None)
+        self.rejected.add("full")
         raise GateFullError(bound.pending, bound.size, route.only_lane, advice)
 
     def _wait(self, route: Route, bound: Bound) -> None:

@@ -76,6 +76,7 @@ class Crew:
         self.keep_alive: Final = keep_alive
         self.attempts_noted: Final = attempts_noted
         self.generation = 0
+        self.made_at: Final = perf_counter()
         self.at_fork: list[Callable[[], None]] = []
         gate.fail_unserved = self.fail_unserved
         gate.is_own_worker = self.is_own_worker

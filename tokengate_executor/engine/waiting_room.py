@@ -23,6 +23,8 @@ from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from heapq import nsmallest
+from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -31,6 +33,7 @@ from tokengate_executor.engine.governor import Governor
 from tokengate_executor.engine.mailboxes import Mailboxes
 from tokengate_executor.engine.routes import profile_of
 from tokengate_executor.engine.shells import Shells
+from tokengate_executor.engine.tally import Tally
 from tokengate_executor.policies.limits import STORAGE_LIMITS
 
 if TYPE_CHECKING:
@@ -48,6 +51,9 @@ if TYPE_CHECKING:
 __all__ = ["QueueFacts", "WaitingRoom"]
 
 _NONE: Final[tuple[str, ...]] = ()
+
+_LOOKS_PER_TOKEN: Final = 4
+"""Many of those in a queue may be shells."""
 
 
 class QueueFacts(NamedTuple):
@@ -79,8 +85,7 @@ class WaitingRoom:
             the worker whose call did it: the only one of then that goes on.
         bounds: how many tokens may wait, if that is bounded.
         watchers: those who wait for all to be done, and are told when a worker may be idle.
-        rejected: an entry for each call that was refused for a bound: a counter that can be changed
-            in any thread without a lock.
+        rejected: how many calls were refused, by reason.
         timed_out: how many tokens did not start, or not end, in time. Only the timers' thread writes
             to it.
         away: tokens that are in no queue, but will come back: they are to be tried again, or wait
@@ -135,7 +140,7 @@ class WaitingRoom:
         for limit in self.limits.values():
             limit.renew()
         self.shells = Shells()
-        self.rejected: deque[None] = deque()
+        self.rejected = Tally()
         self.posts: deque[tuple[Token[Any], bool, bool] | None] = deque()
         self.away: set[Token[Any]] = set()
         self.limbo: set[Worker] = set()
@@ -493,6 +498,17 @@ class WaitingRoom:
                 found += [token for token, _ in self.governor.entries()]
         return [token for token in found if is_waiting(token)]
 
+    def first_waiting(self, most: int) -> list[Token[Any]]:
+        """Some of those that wait, from the heads of the queues, a moment ago."""
+        looked_at = _LOOKS_PER_TOKEN * most
+        with self._locked():
+            governor = self._sorted()
+            found = [token for queue in self.queues() for token in _head(queue, looked_at)]
+            if governor is not None:
+                found += [token for token, _ in islice(governor.entries(), looked_at)]
+        waiting = (token for token in dict.fromkeys(found) if is_waiting(token))
+        return nsmallest(most, waiting, key=lambda token: token.submitted_at)
+
     def facts(self) -> QueueFacts:
         """What statistics tell of the queues, at one moment."""
         with self._locked():
@@ -511,6 +527,15 @@ class WaitingRoom:
             ]
         oldest = min((token.submitted_at for token in first if is_waiting(token)), default=None)
         return QueueFacts(oldest, parked, is_paused, operations, limits)
+
+
+def _head(queue: deque[Token[Any]], most: int) -> Generator[Token[Any], None, None]:
+    """The first of the queue, to which others append, and from which some pop, meanwhile."""
+    for index in range(most):
+        try:
+            yield queue[index]
+        except IndexError:
+            return
 
 
 def _is_vacant(worker: Worker) -> bool:

@@ -230,7 +230,7 @@ class Quarantine:
         """
         identifier = self.take_in(token, "spike", TokenQuarantinedError(token.operation, finding))
         if identifier is None:
-            self._gate.rejected.append(None)
+            self._gate.rejected.add("spike")
             raise TokenQuarantinedError(token.operation, f"{finding}; it could not be stored")
         put_away(token, TokenState.QUARANTINED)
         self._held[identifier] = _Held(token, approved)

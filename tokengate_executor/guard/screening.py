@@ -117,7 +117,7 @@ class Screen:
             try:
                 ticket = recovery.house.enter(record)
             except OperationBlockedError:
-                self._gate.rejected.append(None)
+                self._gate.rejected.add("blocked")
                 raise
             if ticket.trial:
                 token._ticket = record, ticket
@@ -155,7 +155,7 @@ class Screen:
             _LOGGER.warning("a call of %s is unusually large: %s", token.operation, verdict)
             return True
         if self._spikes.action == "refuse":
-            self._gate.rejected.append(None)
+            self._gate.rejected.add("spike")
             raise TokenQuarantinedError(token.operation, verdict)
         _LOGGER.warning("a call of %s is held in quarantine: %s", token.operation, verdict)
         self._forgo(token)  # nobody need wait for the decision to know how the operation is

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from types import CodeType
 from typing import TYPE_CHECKING, Final
 
@@ -117,6 +118,8 @@ class TokenRecord:
 
 def merged(workers: Iterable[Worker], size: int) -> tuple[TokenRecord, ...]:
     """The last ``size`` records of all workers' rings, oldest first."""
+    if size == 0:
+        return ()
     records = [
         TokenRecord(
             token_id=early_id or f"{worker.number}-{serial}",
@@ -133,7 +136,6 @@ def merged(workers: Iterable[Worker], size: int) -> tuple[TokenRecord, ...]:
             complexity=complexity_of_code(code),
         )
         for worker in workers
-        # A copy: the worker goes on writing.
         for (
             early_id,
             serial,
@@ -145,7 +147,13 @@ def merged(workers: Iterable[Worker], size: int) -> tuple[TokenRecord, ...]:
             settled_at,
             code,
             attempts,
-        ) in worker.ring.copy()
+        ) in _last(worker.ring, size)
     ]
     records.sort(key=lambda record: record.settled_at)
-    return tuple(records[-size:] if size else ())
+    return tuple(records[-size:])
+
+
+def _last(ring: deque[RawRecord], size: int) -> list[RawRecord]:
+    """The last of a ring that its worker goes on writing to."""
+    records = ring.copy()
+    return list(islice(reversed(records), size))

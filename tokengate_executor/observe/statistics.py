@@ -8,6 +8,7 @@ from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from tokengate_executor.engine.claims import host_of
 from tokengate_executor.lifecycle import TokenState
 
 if TYPE_CHECKING:
@@ -79,9 +80,12 @@ class ExecutorStatistics:
     the workers' own counters, without stopping anybody.
 
     Attributes:
+        name: of the executor, which its threads' names begin with.
+        uptime_seconds: since it was made.
         submitted: calls that were submitted, to a gate that was open.
         rejected: of these, how many were refused: because too many waited, their operation was blocked,
             or their arguments were a spike.
+        rejected_by_reason: the same by reason: ``"full"``, ``"blocked"``, ``"spike"``.
         waiting: accepted calls that have not started, wherever they wait.
         parked: of these, how many wait for something else than a worker: a permit, their key, a
             paused operation to be resumed. Cancelled ones that nobody has met yet included.
@@ -96,22 +100,31 @@ class ExecutorStatistics:
         abandoned: calls whose time was over, and that still run on a thread that nobody waits for.
         reviewed: calls that were let in though their arguments were unusually large.
         oldest_wait_seconds: for how long the oldest of the waiting calls has waited; 0.0: none does.
+        longest_running_seconds: for how long the longest of the executing calls has run; 0.0: none does.
+        unfinished_seconds: the sum for all of them. One that grows as fast as time does is stuck.
         pending: waiting calls that ``max_pending`` counts.
         capacity: the sum of the bounds of ``max_pending``; ``None``: it is not bounded.
         blocked_producers: threads and coroutines that wait until they may submit.
         limits: the limits by name, those of the storage tiers in use or waited for among them.
         is_paused: whether nothing starts at all.
         is_draining: whether nothing is accepted until ``resume``.
+        is_shutdown: whether nothing is accepted any more.
         paused_operations: operations of which nothing starts.
         workers: threads that were started and have not ended, spare ones included.
         idle_workers: of these, how many have nothing to do.
+        busy_workers: how many run a call, or are about to.
+        blocked_workers: how many run a call that waits for a token.
+        abandoned_workers: how many run a call that was given up.
         spare_workers: of these, how many stand in for a worker that waits for a token.
         max_workers: how many calls may run at a time.
         lanes: the lanes, in order of their numbers.
     """
 
+    name: str
+    uptime_seconds: float
     submitted: int
     rejected: int
+    rejected_by_reason: Mapping[str, int]
     waiting: int
     parked: int
     executing: int
@@ -125,15 +138,21 @@ class ExecutorStatistics:
     abandoned: int
     reviewed: int
     oldest_wait_seconds: float
+    longest_running_seconds: float
+    unfinished_seconds: float
     pending: int
     capacity: int | None
     blocked_producers: int
     limits: Mapping[str, LimitStatistics]
     is_paused: bool
     is_draining: bool
+    is_shutdown: bool
     paused_operations: tuple[str, ...]
     workers: int
     idle_workers: int
+    busy_workers: int
+    blocked_workers: int
+    abandoned_workers: int
     spare_workers: int
     max_workers: int
     lanes: tuple[LaneStatistics, ...]
@@ -154,17 +173,26 @@ def gather(crew: Crew, recovery: Recovery) -> ExecutorStatistics:
     cancelled = gate.shells.cancelled_and_gone + len(gate.shells.cancelled)
     cancelled += sum(worker.cancelled + worker.killed for worker in workers)
     cancelled += len(gate.cancelled_away)
-    rejected = len(gate.rejected)
+    rejected_by_reason = gate.rejected.counts()
+    rejected = sum(rejected_by_reason.values())
     away = [token.state for token in gate.away.copy()]
     retrying = away.count(TokenState.RETRYING)
     quarantined = away.count(TokenState.QUARANTINED)
     now = perf_counter()
+    run_times = _run_times(workers, now)
+    idle = sum(worker.thread is not None for worker in crew.router.idle.copy())
+    given_up = sum(worker.abandoned > 0 for worker in running)
+    stood_in_for = sum(counted for worker in workers for _, counted in worker.stand_ins.copy())
+    blocked = max(0, sum(lane.blocked for lane in gate.lanes) - stood_in_for)
     return ExecutorStatistics(
+        name=crew.name_prefix,
+        uptime_seconds=now - crew.made_at,
         submitted=sum(
             (rejected, waiting, executing, retrying, quarantined),
             start=completed + failed + gate.timed_out + cancelled,
         ),
         rejected=rejected,
+        rejected_by_reason=MappingProxyType(rejected_by_reason),
         waiting=waiting,
         parked=facts.parked,
         executing=executing,
@@ -178,19 +206,35 @@ def gather(crew: Crew, recovery: Recovery) -> ExecutorStatistics:
         abandoned=sum(worker.abandoned for worker in workers),
         reviewed=len(recovery.reviewed),
         oldest_wait_seconds=0.0 if facts.oldest is None else max(0.0, now - facts.oldest),
+        longest_running_seconds=max(run_times, default=0.0),
+        unfinished_seconds=sum(run_times),
         pending=sum(bound.pending for bound in gate.bounds),
         capacity=sum(bound.size for bound in gate.bounds) if gate.bounds else None,
         blocked_producers=sum(bound.waiters for bound in gate.bounds),
         limits=MappingProxyType({limit.name: _of_limit(limit, now) for limit in facts.limits}),
         is_paused=facts.is_paused,
         is_draining=gate.is_draining,
+        is_shutdown=gate.is_ending,
         paused_operations=facts.paused_operations,
         workers=len(running),
-        idle_workers=sum(worker.thread is not None for worker in crew.router.idle.copy()),
+        idle_workers=idle,
+        busy_workers=max(0, len(running) - idle - blocked - given_up),
+        blocked_workers=blocked,
+        abandoned_workers=given_up,
         spare_workers=sum(worker.is_spare for worker in running),
         max_workers=crew.max_workers,
         lanes=lanes,
     )
+
+
+def _run_times(workers: Sequence[Worker], now: float) -> list[float]:
+    """For how long each call has run that runs now and was not given up."""
+    return [
+        max(0.0, now - token.started_at)
+        for worker in workers
+        for token in worker.executing()
+        if token.running() and host_of(token) is worker and token.started_at is not None
+    ]
 
 
 def _of_lane(
