@@ -25,6 +25,7 @@ FLOORS = {
     "view": 4,
     "executor": 4,
     "decorators": 5,
+    "dashboard": 6,
     "demos": 6,
     "cli": 6,
     "quarantine_cli": 6,

@@ -33,6 +33,8 @@ from tokengate_executor.guard.quarantine import Quarantine, Replay, store_of
 from tokengate_executor.guard.recovery import Recovery
 from tokengate_executor.guard.store import QuarantineStore
 from tokengate_executor.observe.dump import history_as_json, write_atomically
+from tokengate_executor.observe.events import Listener, announcer_for
+from tokengate_executor.observe.herald import Herald
 from tokengate_executor.observe.history import TokenRecord, merged
 from tokengate_executor.observe.live import LiveToken, live_tokens
 from tokengate_executor.observe.statistics import ExecutorStatistics, gather
@@ -108,6 +110,8 @@ class TokenGateExecutor(ThreadPoolExecutor):
         spikes: what is done about calls with unusually large arguments; ``None``: nothing.
         quarantine: where calls are kept that were given up, or held: the path of an SQLite file, a
             ``QuarantineStore``, or ``True``: in memory. ``None``: calls that were given up are not kept.
+        listeners: called with each event, on the thread on which it happened; see
+            ``tokengate_executor.observe.events``. With none, events cost nothing.
         log_unread_exceptions: log what a call raised when its token is gone and nobody read it.
         exit_policy: ``"wait"``: pending calls are finished before the interpreter ends, as in the
             standard library; ``"abandon"``: they are cancelled, and the stacks of running ones are
@@ -144,11 +148,13 @@ class TokenGateExecutor(ThreadPoolExecutor):
         breaker: BreakerPolicy | None = None,
         spikes: SpikePolicy | None = None,
         quarantine: str | os.PathLike[str] | QuarantineStore | bool | None = None,
+        listeners: Iterable[Listener] = (),
         log_unread_exceptions: bool = True,
         exit_policy: ExitPolicy = "wait",
     ) -> None:
         # The parent's __init__ is not run: it would build machinery that is never used.
         care = TaskOptions(retry=retry, timeout=timeout, slow_after=slow_after, spikes=spikes)
+        announce = announcer_for(listeners)
         store = store_of(quarantine)
         plan = Plan(
             max_workers=default_max_workers() if max_workers is None else max_workers,
@@ -172,6 +178,7 @@ class TokenGateExecutor(ThreadPoolExecutor):
         )
         self._crew, self._topology, self._policy = assemble(plan)
         self._gate = self._crew.gate
+        self._gate.announce = announce
         self._recovery = Recovery(
             self._crew, defaults=care, breaker=breaker, store=store, replay=_replay_on(self)
         )
@@ -522,6 +529,8 @@ class TokenGateExecutor(ThreadPoolExecutor):
             limits,
             log_unread_exceptions=self._log_unread_exceptions,
         )
+        if gate.announce is not None:
+            Herald(gate.announce, profile)
         self._recovery.supervise(profile, options)
         return profile
 
@@ -559,6 +568,8 @@ def _replay_on(executor: TokenGateExecutor) -> Replay:
         here.gate.check_open()
         profile = here.profile_of(TaskOptions(operation=operation))
         token = Token(fn, args, kwargs or None, copy_context(), profile)
+        if profile.herald is not None:
+            profile.herald.tell_submitted(token)
         here.gate.admit(token, profile.route)
         return token
 

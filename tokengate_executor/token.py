@@ -117,6 +117,7 @@ class Token(Future[T]):
     _unread: Unread | None = None
     _earlier: EarlierAttempts | None = None
     _has_no_place: bool = False
+    _is_refused: bool = False
     # Of supervised ones: leave to make a trial call, with what the guard house keeps of the
     # operation; and of which attempt, by its start, it is known that it is slow, that it came late.
     _ticket: tuple[Any, Any] | None = None

@@ -1,13 +1,32 @@
-"""Exceptions that nobody reads: they are logged when their token is gone."""
+"""Exceptions that nobody reads: they are logged when their token is gone. And who counts as a reader."""
 
 from __future__ import annotations
 
 import logging
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
-__all__ = ["Unread"]
+__all__ = ["Onlooker", "Unread", "has_reader"]
 
 _LOGGER: Final = logging.getLogger("tokengate_executor")
+
+
+class Onlooker:
+    """A done-callback of our own that only looks on: it reads no exception for the user."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[Any], object]) -> None:
+        self._call = call
+
+    def __call__(self, token: Any) -> object:
+        """The token has settled."""
+        return self._call(token)
+
+
+def has_reader(callbacks: Iterable[Callable[[Any], object]]) -> bool:
+    """Whether one of these callbacks may read the exception of their token."""
+    return any(not isinstance(callback, Onlooker) for callback in callbacks)
 
 
 class Unread:

@@ -8,7 +8,6 @@ there, and runs the token in place or has a spare worker lent for as long as it 
 from __future__ import annotations
 
 import threading
-from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED
 from typing import TYPE_CHECKING, Any, Final
@@ -62,7 +61,8 @@ class _Process:
         """At first, and in a forked child: threads that do not exist there may hold the old ones."""
         # Guards the numbering of tokens that are asked for their id before they start:
         # itertools.count does not promise to be atomic without the GIL.
-        self.early_ids_lock = allocate_lock()
+        # One that a finaliser may take again which runs inside it, as that may submit.
+        self.early_ids_lock = threading.RLock()
 
 
 process: Final = _Process()

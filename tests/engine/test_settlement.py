@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tokengate_executor import (
+    RetryPolicy,
     TaskOptions,
     Token,
     TokenGateExecutor,
@@ -344,3 +345,31 @@ def test_an_unread_exception_is_noted(log_unread: bool, caplog: pytest.LogCaptur
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [f"exception in {HERE}.fail was never retrieved"] * log_unread
     bench.executor.shutdown()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"timeout": 30.0},
+        {"retry": RetryPolicy(attempts=1, on=KeyError)},
+        {"listeners": [lambda _event: None]},
+    ],
+    ids=lambda options: next(iter(options), "plain"),
+)
+def test_a_failed_token_is_in_no_ring(options: dict[str, Any]) -> None:
+    """It is freed when nobody refers to it, without the collector: its traceback does not lead to it."""
+
+    def fail() -> None:
+        raise ValueError("on purpose")
+
+    gc.disable()
+    try:
+        with TokenGateExecutor(1, log_unread_exceptions=False, **options) as executor:
+            token = executor.submit(fail)
+            assert isinstance(token.exception(), ValueError)
+            reference = weakref.ref(token)
+            del token
+        assert reference() is None
+    finally:
+        gc.enable()

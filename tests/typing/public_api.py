@@ -15,12 +15,16 @@ from contextlib import AbstractContextManager
 from typing import Any, assert_type
 
 from tokengate_executor import (
+    Event,
     ExecutorStatistics,
     ExecutorView,
     LaneStatistics,
+    LiveToken,
+    LoggingListener,
     RateLimit,
     Token,
     TokenGateExecutor,
+    TokenSettled,
     TokenState,
     current_token,
     gated,
@@ -228,3 +232,19 @@ def steering_says_what_came_of_it(executor: TokenGateExecutor) -> None:
     executor.options(sticky="core")  # type: ignore[arg-type]
     executor.options(limits="db")  # type: ignore[arg-type]
     TokenGateExecutor(on_full="wait")  # type: ignore[arg-type]
+
+
+def what_is_seen(executor: TokenGateExecutor) -> None:
+    """Records, live tokens, listeners."""
+
+    def listen(event: Event) -> None:
+        assert_type(event.at, float)
+        if isinstance(event, TokenSettled):
+            assert_type(event.state, TokenState)
+            assert_type(event.worker, int | None)
+
+    TokenGateExecutor(listeners=[listen, LoggingListener(), print])
+    TokenGateExecutor(listeners=[1])  # type: ignore[list-item]
+    assert_type(executor.tokens(5), tuple[LiveToken, ...])
+    assert_type(executor.dump_history("file"), int)
+    assert_type(executor.name, str)

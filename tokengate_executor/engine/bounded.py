@@ -107,6 +107,7 @@ class BoundedGate(Gate):
                 return False
             case "discard_newest":
                 self.rejected.add("full")
+                token._is_refused = True
                 token.cancel()
                 return False
             case "raise":

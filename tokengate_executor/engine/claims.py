@@ -75,6 +75,9 @@ def withdraw(token: Token[Any], refusal: RuntimeError) -> bool:
 
     Its submitter is told by the refusal, and nobody else has it: it only leaves its queue.
     """
+    token._is_refused = (
+        True  # before anybody hears of its end; if a worker has it, it means nothing
+    )
     return end_unrun(token, TokenState.FAILED, refusal)
 
 

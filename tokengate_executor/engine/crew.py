@@ -36,6 +36,7 @@ from tokengate_executor.engine.router import Router
 from tokengate_executor.engine.routes import Profile, Route, profile_of
 from tokengate_executor.engine.workers import Worker
 from tokengate_executor.errors import DeadlockError
+from tokengate_executor.observe.events import WorkerAbandoned
 from tokengate_executor.token import Token
 from tokengate_executor.waiting import current_thread
 
@@ -470,11 +471,12 @@ class Crew:
 
     # -- giving up --------------------------------------------------------------------------------
 
-    def abandon(self, worker: Worker, end: Callable[[], bool]) -> bool:
+    def abandon(self, worker: Worker, token: Token[Any], end: Callable[[], bool]) -> bool:
         """A call runs for too long: another worker stands in, and nobody waits for this one.
 
         Args:
             worker: whose thread it is on.
+            token: whose call it is.
             end: ends the attempt, or says that it has ended by itself. Takes the token's lock. The call
                 comes back only after this, so ``come_back`` finds what is noted here.
 
@@ -497,6 +499,17 @@ class Crew:
             worker.stand_ins.append((spare, is_counted))
             self.gate.limbo.discard(worker)
             self._give_up(worker)
+        if self.gate.announce is not None:
+            self.gate.announce(
+                WorkerAbandoned(
+                    at=perf_counter(),
+                    worker=worker.number,
+                    lane=worker.lane_number,
+                    is_spare=worker.is_spare,
+                    token_id=token.id,
+                    operation=token.operation,
+                )
+            )
         if spare is not None and spare.thread is None:
             try:
                 self._offer(spare)

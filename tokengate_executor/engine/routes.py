@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from tokengate_executor.engine.gate import Gate
     from tokengate_executor.engine.limits import Limit
     from tokengate_executor.engine.workers import Worker
+    from tokengate_executor.observe.herald import Herald
     from tokengate_executor.options import TaskOptions
     from tokengate_executor.policies.weights import Weight
     from tokengate_executor.token import Token
 
-__all__ = ["Profile", "Route", "profile_of"]
+__all__ = ["Profile", "Route", "Steps", "profile_of"]
 
 
 class Route:
@@ -66,16 +67,31 @@ class Admission(Protocol):
         ...
 
 
-class Profile:
+class Steps:
+    """What calls go through, composed once: whoever looks after them puts itself in front.
+
+    Attributes:
+        admit: how a token enters the gate.
+        admit_entered: the same for one that has its place already.
+        attempt: how its call is run.
+    """
+
+    __slots__ = ("admit", "admit_entered", "attempt")
+
+    def __init__(self, admit: Admission, admit_entered: Admission, attempt: Attempt) -> None:
+        self.admit: Admission = admit
+        self.admit_entered: Admission = admit_entered
+        self.attempt: Attempt = attempt
+
+
+class Profile(Steps):
     """The options of a call, resolved: what a token keeps of the executor that took it.
 
     Attributes:
         gate: where its tokens wait.
         route: which way they take.
         limits: those of which each token needs a permit.
-        admit: how its tokens enter the gate.
-        admit_entered: the same for one that has its place already.
-        attempt: how their calls are run.
+        herald: tells of its tokens, before their other steps; ``None``: nobody listens.
         is_ordered: whether the token may have to wait for something else than a worker, or
             goes before or after others: the gate's governor then decides.
         is_in_place: whether a worker that waits for a token may run it, inside its own call. Not if
@@ -85,10 +101,8 @@ class Profile:
 
     __slots__ = (
         "__weakref__",
-        "admit",
-        "admit_entered",
-        "attempt",
         "gate",
+        "herald",
         "is_in_place",
         "is_ordered",
         "key",
@@ -114,6 +128,10 @@ class Profile:
         *,
         log_unread_exceptions: bool,
     ) -> None:
+        if options.queue_timeout is None:
+            super().__init__(gate.admit, gate.admit_entered, attempt)
+        else:
+            super().__init__(gate.admit_timed, gate.admit_entered_timed, attempt)
         self.gate = gate
         self.route = route
         self.weight: Weight | None = route.weight
@@ -129,13 +147,12 @@ class Profile:
         self.look_after: Callable[[Worker, Token[Any], float], float] = _never_again
         self.is_ordered = options.need_order
         self.log_unread_exceptions = log_unread_exceptions
-        self.attempt: Attempt = attempt
-        self.admit: Admission
-        self.admit_entered: Admission
-        if options.queue_timeout is None:
-            self.admit, self.admit_entered = gate.admit, gate.admit_entered
-        else:
-            self.admit, self.admit_entered = gate.admit_timed, gate.admit_entered_timed
+        self.herald: Herald | None = None
+
+    @property
+    def steps(self) -> Steps:
+        """Where those who look after its calls put themselves."""
+        return self if self.herald is None else self.herald.steps
 
     def left_queue(self, token: Token[Any], *, cancelled: bool) -> None:
         """See ``contracts.Profile``."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tokengate_executor.errors import TokenKilledError
 from tokengate_executor.lifecycle import TokenState
 from tokengate_executor.policies.complexity import code_of
-from tokengate_executor.unread import Unread
+from tokengate_executor.unread import Unread, has_reader
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.workers import Worker
@@ -108,7 +108,8 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
         profile.gate.post(token, held=True)  # what it held is free before anybody sees it settled
     if error is not None:
         fail(token, error)
-        error = None
+        # The error's traceback leads to this frame by way of the call's: break the ring.
+        del token, error
         return
     token._result = result
     token._exception = None
@@ -134,7 +135,8 @@ def fail(token: Token[Any], error: BaseException, state: TokenState | None = Non
     with token._lock:
         callbacks = token._settle(state, None, error, token._settled_at or 0.0)
         profile = token._profile
-        if not callbacks and state is _FAILED and profile and profile.log_unread_exceptions:
+        is_logged = state is _FAILED and profile and profile.log_unread_exceptions
+        if is_logged and not has_reader(callbacks):
             token._unread = Unread(error, token.operation)
     token._call_back(callbacks, BaseException)
 

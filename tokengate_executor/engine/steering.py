@@ -16,6 +16,7 @@ from tokengate_executor.engine.claims import host_of, kill_waiting
 from tokengate_executor.engine.gate import AFTER_DRAIN, AFTER_SHUTDOWN
 from tokengate_executor.errors import InvalidOptionError
 from tokengate_executor.lifecycle import TokenState
+from tokengate_executor.observe.events import GateDrained, GatePaused, GateResumed, LimitChanged
 from tokengate_executor.options import is_duration
 from tokengate_executor.waiting import current_thread
 
@@ -82,6 +83,8 @@ class Steering:
                 governor.is_paused = True
             else:
                 governor.pause(operation)
+        if self._gate.announce is not None:
+            self._gate.announce(GatePaused(at=perf_counter(), operation=operation))
 
     def resume(self, operation: str | None) -> None:
         """See ``TokenGateExecutor.resume``."""
@@ -96,6 +99,8 @@ class Steering:
                         gate.closed = AFTER_SHUTDOWN
             else:
                 governor.resume(operation)
+        if gate.announce is not None:
+            gate.announce(GateResumed(at=perf_counter(), operation=operation))
 
     def _refuse_after_shutdown(self) -> None:
         if self._gate.is_ending:
@@ -109,8 +114,13 @@ class Steering:
         if name not in limits:
             raise InvalidOptionError("limit", name, f"one of {', '.join(map(repr, limits))}")
         with self._gate.steering() as governor:
+            before = limits[name].spec
             limits[name].change(spec, perf_counter())
             governor.limit_has_room(limits[name])
+        if self._gate.announce is not None:
+            self._gate.announce(
+                LimitChanged(at=perf_counter(), name=name, before=before, after=spec)
+            )
 
     # -- drain ------------------------------------------------------------------------------------
 
@@ -146,6 +156,8 @@ class Steering:
         finally:
             gate.watchers.remove(changes)
         now = perf_counter()
+        if gate.announce is not None:
+            gate.announce(GateDrained(at=now, seconds=now - began, left=len(left)))
         return DrainReport(
             now - began,
             tuple(

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tokengate_executor.engine.routes import Route
     from tokengate_executor.engine.timers import Timers
     from tokengate_executor.engine.workers import Worker
+    from tokengate_executor.observe.events import Announcer
     from tokengate_executor.token import Token
 
 __all__ = ["QueueFacts", "WaitingRoom"]
@@ -126,6 +127,8 @@ class WaitingRoom:
         self.end_timers: Callable[[], None] = timers.close
         # What else is to be done when nothing is accepted any more. Must take no lock but a token's.
         self.at_close: list[Callable[[], None]] = []
+        # Tells those who listen to what happens here; `None`: nobody does.
+        self.announce: Announcer | None = None
         self.forked_at = float("-inf")
         self.survivor: Worker | None = None
         # Some options need a governor as long as the executor lives.

@@ -7,10 +7,12 @@ from _thread import TIMEOUT_MAX, allocate_lock
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tokengate_executor.engine.lanes import pin_this_thread
 from tokengate_executor.engine.routes import profile_of
+from tokengate_executor.observe.events import Event, WorkerStarted, WorkerStopped
 from tokengate_executor.observe.history import ByOperation, Notes, RawRecord
 from tokengate_executor.options import name_of
 from tokengate_executor.waiting import current_thread
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from tokengate_executor.token import Token
 
 __all__ = ["Worker"]
+
+E = TypeVar("E", bound=Event)
 
 _FUTURES_LOGGER: Final = logging.getLogger("concurrent.futures")
 _LOGGER: Final = logging.getLogger("tokengate_executor")
@@ -145,11 +149,23 @@ class Worker:
         generation: int = self.crew.generation
         thread = self.thread
         assert thread is not None  # it is this one; when it ends there may be another
+        announce = self.crew.gate.announce
         try:
+            if announce is not None:
+                announce(self._event(WorkerStarted))
             self._live()
         finally:
             if generation == self.crew.generation:  # else the call forked, and this is the child
-                self.crew.note_ended(thread)
+                try:
+                    if announce is not None:
+                        announce(self._event(WorkerStopped))
+                finally:
+                    self.crew.note_ended(thread)
+
+    def _event(self, kind: Callable[..., E]) -> E:
+        return kind(
+            at=perf_counter(), worker=self.number, lane=self.lane_number, is_spare=self.is_spare
+        )
 
     def _live(self) -> None:
         crew = self.crew

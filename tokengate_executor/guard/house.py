@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from tokengate_executor.errors import InvalidOptionError, OperationBlockedError
 from tokengate_executor.lifecycle import TokenState
+from tokengate_executor.observe.events import CircuitChanged
 from tokengate_executor.observe.history import ByOperation, RawRecord
 from tokengate_executor.options import OperationName, joined
 from tokengate_executor.policies.breaker import (
@@ -38,6 +39,7 @@ from tokengate_executor.policies.spikes import CostHistory, Finding, SpikePolicy
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.workers import Worker
+    from tokengate_executor.observe.events import Announcer
 
 __all__ = ["GuardHouse", "OperationKey", "OperationRecord"]
 
@@ -63,17 +65,19 @@ class OperationRecord:
         circuit: guarded by the house's lock.
         costs: of its calls that were let in; guarded by the house's lock.
         new_costs: those that are still to be added.
+        told_state: the circuit's state as it was told last; guarded by the house's lock.
         usual: the usual cost; negative while too few are known.
         patience: at so many new costs the usual is to be worked out again; the more often it was, the
             more there may be, up to a bound.
     """
 
-    __slots__ = ("circuit", "costs", "keys", "name", "new_costs", "patience", "usual")
+    __slots__ = ("circuit", "costs", "keys", "name", "new_costs", "patience", "told_state", "usual")
 
     def __init__(self, name: str, policy: BreakerPolicy) -> None:
         self.name = name
         self.keys: list[OperationKey] = []
         self.circuit = Circuit(policy)
+        self.told_state = CircuitState.CLOSED
         self.costs: CostHistory | None = None
         self.new_costs: deque[float] = deque()
         self.usual = -1.0
@@ -98,8 +102,10 @@ class GuardHouse:
         workers: Callable[[], Iterable[Worker]],
         policy: BreakerPolicy | None,
         attempts_noted: int,
+        *,
         arm: Callable[[], None],
         screen: Callable[[], None],
+        announce: Announcer | None,
     ) -> None:
         """Watch what the workers note.
 
@@ -109,12 +115,14 @@ class GuardHouse:
             attempts_noted: how many of an operation each of these remembers.
             arm: have every attempt of the executor be told here, from now on.
             screen: have calls ask here as long as anything is blocked. Called with the lock held.
+            announce: tells of circuits that changed; ``None``: nobody listens.
         """
         self.policy: Final = policy
         self._workers = workers
         self._attempts_noted = attempts_noted
         self._arm = arm
         self._screen = screen
+        self._announce = announce
         self._policy = policy or BreakerPolicy()
         self.renew()
 
@@ -125,6 +133,8 @@ class GuardHouse:
         self._records: dict[str, OperationRecord] = {}
         self._by_key: dict[OperationKey, OperationRecord] = {}
         self._posts: deque[Callable[[], object]] = deque()
+        # What is to be told when the lock is free. Appended to with the lock held.
+        self._news: deque[CircuitChanged] = deque()
         self.is_anything_blocked = False
         # Attempts that were cut off, which no worker of theirs has noted. The timers' thread writes.
         self.cut_off = ByOperation(self._attempts_noted)
@@ -310,6 +320,7 @@ class GuardHouse:
                 self._do_posts()
                 ticket = circuit.may_enter(now)
                 facts = circuit.describe(now)
+                self._note_change(record)
             finally:
                 self._lock.release()
             self._tend()
@@ -383,6 +394,35 @@ class GuardHouse:
                 self._do_posts()
             finally:
                 self._lock.release()
+        if self._news:
+            self._tell_news()
+
+    def _tell_news(self) -> None:
+        """Called without the lock. Of two who tell at once, each tells what it finds."""
+        while self._announce is not None:
+            try:
+                event = self._news.popleft()
+            except IndexError:
+                break
+            self._announce(event)
+
+    def _note_change(self, record: OperationRecord) -> None:
+        """Have it told if the circuit is not as it was when it was told last. With the lock held."""
+        before, after = record.told_state, record.circuit.state
+        if self._announce is None or before is after:
+            return
+        record.told_state = after
+        facts = record.circuit.describe(perf_counter())
+        self._news.append(
+            CircuitChanged(
+                at=perf_counter(),
+                operation=record.name,
+                before=before,
+                after=after,
+                calls=facts.calls,
+                failures=facts.failures,
+            )
+        )
 
     def _do_posts(self) -> None:
         """Called with the lock held."""
@@ -394,6 +434,9 @@ class GuardHouse:
 
     def _note_blocked(self) -> None:
         """Called with the lock held."""
+        if self._announce is not None:
+            for record in self._records.values():
+                self._note_change(record)
         before = self.is_anything_blocked
         self.is_anything_blocked = any(
             record.circuit.state is not CircuitState.CLOSED for record in self._records.values()

@@ -36,6 +36,7 @@ from tokengate_executor.errors import (
 from tokengate_executor.guard.calls import Call, QuarantinedCall, Reason, Status
 from tokengate_executor.guard.store import QuarantineStore
 from tokengate_executor.lifecycle import TokenState
+from tokengate_executor.observe.events import TokenQuarantined
 
 if TYPE_CHECKING:
     from tokengate_executor.engine.gate import Gate
@@ -212,10 +213,22 @@ class Quarantine:
             submitted_at=time() - (perf_counter() - token.submitted_at),
         )
         try:
-            return self.store.add(call)
+            identifier = self.store.add(call)
         except Exception:
             _LOGGER.exception("cannot quarantine a call of %s (%s)", token.operation, reason)
             return None
+        if self._gate.announce is not None:
+            self._gate.announce(
+                TokenQuarantined(
+                    at=perf_counter(),
+                    token_id=token.id,
+                    operation=token.operation,
+                    weight=token.weight,
+                    quarantine_id=identifier,
+                    reason=reason,
+                )
+            )
+        return identifier
 
     def hold(self, token: Token[Any], finding: str, approved: Callable[[], object]) -> None:
         """Keep a token that was not queued until somebody has decided on its call.

@@ -62,7 +62,12 @@ class Recovery:
         self.is_guarded = breaker is not None
         self.is_quarantining: Final = store is not None
         self.house: Final = GuardHouse(
-            lambda: crew.workers, breaker, crew.attempts_noted, self._arm, self._screen
+            lambda: crew.workers,
+            breaker,
+            crew.attempts_noted,
+            arm=self._arm,
+            screen=self._screen,
+            announce=crew.gate.announce,
         )
         self.quarantine: Final = Quarantine(store or QuarantineStore(), crew.gate, replay)
         self.watchdog: Final = Watchdog(crew.gate.timers, lambda: crew.workers, _look_after)

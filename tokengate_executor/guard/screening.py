@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tokengate_executor.errors import OperationBlockedError, TokenQuarantinedError
 from tokengate_executor.options import name_of
 from tokengate_executor.policies.spikes import CALL_COST, Finding, SpikePolicy, estimate
+from tokengate_executor.unread import Onlooker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,19 +43,19 @@ class Screen:
         self._usual_factor = 1.0 if spikes is None else 1.0 + spikes.review_at
         # The last function's name and what is kept of its operation: in one, as others read it.
         self._last: tuple[str, str | None, OperationRecord] | None = None
-        self._admit = profile.admit
-        self._admit_entered = profile.admit_entered
+        self._admit = profile.steps.admit
+        self._admit_entered = profile.steps.admit_entered
 
     def place(self, *, is_anything_blocked: bool) -> None:
         """Look at calls before they are let in, or not, as that can make a difference or not.
 
         A call that is on its way in meanwhile is let in as it was before.
         """
-        profile = self._profile
+        steps = self._profile.steps
         if is_anything_blocked or self._spikes is not None:
-            profile.admit, profile.admit_entered = self.admit, self.admit_entered
+            steps.admit, steps.admit_entered = self.admit, self.admit_entered
         else:
-            profile.admit, profile.admit_entered = self._admit, self._admit_entered
+            steps.admit, steps.admit_entered = self._admit, self._admit_entered
 
     def admit(self, token: Token[Any], route: Route) -> None:
         """As the gate's, for a call that is let in; one that is held is not queued.
@@ -121,7 +122,8 @@ class Screen:
                 raise
             if ticket.trial:
                 token._ticket = record, ticket
-                token.add_done_callback(self._forgo)  # one that is never run has no outcome
+                # One that is never run has no outcome.
+                token.add_done_callback(Onlooker(self._forgo))
         return self._spikes is None or self._is_cost_let_in(token, self._spikes)
 
     def record_of(self, token: Token[Any]) -> OperationRecord:

@@ -31,6 +31,7 @@ from tokengate_executor.errors import TokenTimeoutError
 from tokengate_executor.guard.reviewer import Reviewer
 from tokengate_executor.guard.screening import Screen
 from tokengate_executor.lifecycle import TokenState
+from tokengate_executor.observe.events import TokenRetrying
 from tokengate_executor.options import name_of
 from tokengate_executor.policies.breaker import CircuitState
 from tokengate_executor.policies.complexity import code_of, complexity_of_code
@@ -72,7 +73,7 @@ class Supervisor:
         self._reviewer = None
         if self._retry is not None and not isinstance(self._retry, RetryPolicy):
             self._reviewer = Reviewer(self._retry)
-        profile.attempt = self.attempt
+        profile.steps.attempt = self.attempt
         profile.look_after = self.look_after
         profile.is_in_place = options.timeout is None and options.retry is None
 
@@ -185,7 +186,7 @@ class Supervisor:
             profile.gate.post(token, held=True)
         if error is not None:
             fail(token, error)
-            error = None
+            del token, error  # as in settlement
             return
         token._result = result
         token._exception = None
@@ -306,14 +307,26 @@ class Supervisor:
         *,
         is_cut_off: bool = False,
     ) -> None:
+        gate = self._gate
         earlier = token._earlier
         if earlier is None:
             earlier = token._earlier = EarlierAttempts(token._started_at or 0.0)
         if is_cut_off and token._context is not None:
             token._context = token._context.copy()  # the attempt that was cut off is still in it
+        if gate.announce is not None:
+            gate.announce(
+                TokenRetrying(
+                    at=perf_counter(),
+                    token_id=token.id,
+                    operation=token.operation,
+                    weight=token.weight,
+                    attempt=earlier.started,
+                    delay_seconds=delay,
+                    error=None if error is None else type(error).__name__,
+                )
+            )
         outcome = f"returned {type(result).__name__}" if error is None else _told(error)
         earlier.errors.append(f"attempt {earlier.started}: {outcome}")
-        gate = self._gate
         # Whoever claims it next is its host only a moment later; until then it is not the old one.
         token._host = None
         if self._first_look is not None:
@@ -377,7 +390,7 @@ class Supervisor:
             gate.away.add(token)  # so that nothing ends before it is known what becomes of it
             return True
 
-        if crew.abandon(worker, end):
+        if crew.abandon(worker, token, end):
             try:
                 is_away = self._settle_cut_off(worker, token, started_at, now, stack)
                 if not is_away:
