@@ -45,6 +45,7 @@ from tokengate_executor.observe.events import (
     WorkerStarted,
     WorkerStopped,
 )
+from tokengate_executor.observe.histograms import Histogram, LaneHistograms
 from tokengate_executor.observe.history import TokenRecord
 from tokengate_executor.observe.listeners import LoggingListener
 from tokengate_executor.observe.live import LiveToken
@@ -86,7 +87,9 @@ __all__ = [
     "GateResumed",
     "GuardHouse",
     "Health",
+    "Histogram",
     "InvalidOptionError",
+    "LaneHistograms",
     "LaneStatistics",
     "LeftToken",
     "LimitChanged",

@@ -35,6 +35,7 @@ from tokengate_executor.guard.store import QuarantineStore
 from tokengate_executor.observe.dump import history_as_json, write_atomically
 from tokengate_executor.observe.events import Listener, announcer_for
 from tokengate_executor.observe.herald import Herald
+from tokengate_executor.observe.histograms import LaneHistograms, histograms_of
 from tokengate_executor.observe.history import TokenRecord, merged
 from tokengate_executor.observe.live import LiveToken, live_tokens
 from tokengate_executor.observe.statistics import ExecutorStatistics, gather
@@ -466,6 +467,16 @@ class TokenGateExecutor(ThreadPoolExecutor):
     def statistics(self) -> ExecutorStatistics:
         """What the executor has done and is doing; see ``ExecutorStatistics``."""
         return gather(self._crew, self._recovery)
+
+    def measure(self) -> None:
+        """From now on count how long tokens wait and run, for ``histograms``. Exporters call it."""
+        self._crew.measure()
+
+    def histograms(self) -> Mapping[int, LaneHistograms]:
+        """How long tokens waited and ran since ``measure`` was called, by the number of their lane."""
+        meters = [(worker.lane_number, worker.meter) for worker in self._crew.workers]
+        counted = [(lane, meter) for lane, meter in meters if meter is not None]
+        return histograms_of([*counted, *self._recovery.meters.copy().items()])
 
     @property
     def guard_house(self) -> GuardHouse:

@@ -65,15 +65,17 @@ class EarlierAttempts:
     Attributes:
         started: how many attempts were started, the present one included.
         first_started_at: when the first was, in seconds of ``time.perf_counter``.
+        waited_seconds: from submission to that.
         errors: what became of those that ended, in a line each.
         tenacity: the state of a ``tenacity.Retrying``, if one decides.
     """
 
-    __slots__ = ("errors", "first_started_at", "started", "tenacity")
+    __slots__ = ("errors", "first_started_at", "started", "tenacity", "waited_seconds")
 
-    def __init__(self, first_started_at: float) -> None:
+    def __init__(self, first_started_at: float, submitted_at: float) -> None:
         self.started = 1
         self.first_started_at = first_started_at
+        self.waited_seconds = first_started_at - submitted_at
         self.errors: list[str] = []
         self.tenacity: Any = None
 

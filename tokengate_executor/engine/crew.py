@@ -77,6 +77,7 @@ class Crew:
         self.keep_alive: Final = keep_alive
         self.attempts_noted: Final = attempts_noted
         self.generation = 0
+        self.is_measured = False
         self.made_at: Final = perf_counter()
         self.at_fork: list[Callable[[], None]] = []
         gate.fail_unserved = self.fail_unserved
@@ -136,6 +137,13 @@ class Crew:
         lists = self.regulars, self.leavers, self.retired, self.spares, self.guests
         # One on its way from a list to the next may be seen in both.
         return list(dict.fromkeys(worker for one in lists for worker in one.copy()))
+
+    def measure(self) -> None:
+        """From here on every worker counts how long tokens waited and ran."""
+        with self._lock:  # so that none is being made meanwhile
+            self.is_measured = True
+            for worker in self.workers:
+                worker.measure()
 
     def is_own_worker(self) -> bool:
         """Whether the calling thread runs a call of this crew's, or is one of its workers."""

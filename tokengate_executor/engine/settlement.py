@@ -101,7 +101,7 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
         code,
         1,
     )
-    worker.ring.append(record)
+    worker.keep(record)
     notes.records.append(record)
     token._settled_at = ended_at
     if profile.is_ordered:

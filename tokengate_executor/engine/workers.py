@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from tokengate_executor.engine.lanes import pin_this_thread
 from tokengate_executor.engine.routes import profile_of
 from tokengate_executor.observe.events import Event, WorkerStarted, WorkerStopped
+from tokengate_executor.observe.histograms import Meter
 from tokengate_executor.observe.history import ByOperation, Notes, RawRecord
 from tokengate_executor.options import name_of
 from tokengate_executor.waiting import current_thread
@@ -51,6 +52,8 @@ class Worker:
         started_by_weight: started ones by the routes' ``index``; unweighted ones are not counted again.
         busy_seconds, waited_seconds: sums over its tokens of run time and of time in the queue.
         ring: the last tokens it finished.
+        keep: puts one more there; and counts it, if the crew is measured.
+        meter: what then counts them. Guarded by the crew's lock.
         by_operation: the last attempts that it ended, by operation.
         notes: where it noted the last of them.
         current: the innermost token it runs.
@@ -76,11 +79,13 @@ class Worker:
         "failed",
         "generation",
         "is_spare",
+        "keep",
         "killed",
         "lane",
         "lane_number",
         "late",
         "leaving",
+        "meter",
         "notes",
         "number",
         "outer",
@@ -123,6 +128,10 @@ class Worker:
         self.busy_seconds = 0.0
         self.waited_seconds = 0.0
         self.ring: deque[RawRecord] = deque(maxlen=crew.history_size)
+        self.keep: Callable[[RawRecord], object] = self.ring.append
+        self.meter: Meter | None = None
+        if crew.is_measured:
+            self.measure()
         self.by_operation = ByOperation(crew.attempts_noted)
         self.notes = Notes((None, ""), None, deque())
 
@@ -136,6 +145,12 @@ class Worker:
             self.crew.start(self, route)
         else:
             self._wake.release()
+
+    def measure(self) -> None:
+        """From here on it counts how long tokens waited and ran. With the crew's lock held."""
+        if self.meter is None:
+            self.meter = Meter(self.ring)
+            self.keep = self.meter.keep
 
     def note(self, fn: Callable[..., Any], profile: Profile) -> Notes:
         """Where to note an attempt; stays there for the next that is like it."""

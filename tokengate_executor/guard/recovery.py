@@ -17,6 +17,7 @@ from tokengate_executor.guard.house import GuardHouse
 from tokengate_executor.guard.quarantine import Quarantine
 from tokengate_executor.guard.store import QuarantineStore
 from tokengate_executor.guard.supervision import Supervisor
+from tokengate_executor.observe.histograms import Meter
 from tokengate_executor.options import TaskOptions
 from tokengate_executor.policies.retry import BudgetAccount, RetryBudget
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tokengate_executor.engine.routes import Profile
     from tokengate_executor.engine.workers import Worker
     from tokengate_executor.guard.quarantine import Replay
+    from tokengate_executor.observe.history import RawRecord
     from tokengate_executor.policies.breaker import BreakerPolicy
     from tokengate_executor.token import Token
 
@@ -86,6 +88,8 @@ class Recovery:
         self._lock = allocate_lock()
         self._accounts.clear()
         self.reviewed: deque[None] = deque()
+        # By lane, of calls that were cut off, if the crew is measured. Only the timers' thread writes.
+        self.meters: dict[int, Meter] = {}
         self.retried_after_timeout = 0
 
     def begin_again(self) -> None:
@@ -135,6 +139,11 @@ class Recovery:
             supervisor = reference()
             if supervisor is not None:
                 supervisor.screen.place(is_anything_blocked=self.house.is_anything_blocked)
+
+    def count_cut_off(self, worker: Worker, record: RawRecord) -> None:
+        """On the timers' thread: a call was cut off for good, and its worker does not count it."""
+        if self.crew.is_measured:
+            self.meters.setdefault(worker.lane_number, Meter(worker.ring)).count(record)
 
     # -- budgets ----------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class Reviewer:
     def _state_of(self, token: Token[Any], now: float) -> Any:
         earlier = token._earlier
         if earlier is None:
-            earlier = token._earlier = EarlierAttempts(token._started_at or now)
+            earlier = token._earlier = EarlierAttempts(token._started_at or now, token.submitted_at)
         if earlier.tenacity is None:
             # Without the call: it would keep the arguments.
             earlier.tenacity = self._make_state(self._retrying, None, (), {})

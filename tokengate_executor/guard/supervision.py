@@ -154,7 +154,7 @@ class Supervisor:
             name,
             profile,
             None if error is None else (state, type(error).__name__),
-            token.submitted_at if attempts == 1 else started_at,
+            token.submitted_at if earlier is None else started_at - earlier.waited_seconds,
             started_at,
             ended_at,
             code,
@@ -178,7 +178,7 @@ class Supervisor:
             self._give_up(token, error)
         else:
             worker.killed += 1
-        worker.ring.append(record)
+        worker.keep(record)
         token._fn = token._kwargs = token._context = None
         token._args = ()
         token._settled_at = ended_at
@@ -310,7 +310,7 @@ class Supervisor:
         gate = self._gate
         earlier = token._earlier
         if earlier is None:
-            earlier = token._earlier = EarlierAttempts(token._started_at or 0.0)
+            earlier = token._earlier = EarlierAttempts(token._started_at or 0.0, token.submitted_at)
         if is_cut_off and token._context is not None:
             token._context = token._context.copy()  # the attempt that was cut off is still in it
         if gate.announce is not None:
@@ -411,6 +411,7 @@ class Supervisor:
         fn: Any = token._fn
         name = name_of(fn)
         attempts = token.attempts
+        earlier = token._earlier
         state = TokenState.TIMEOUT
         outcome = state, type(error).__name__
         record = (
@@ -419,7 +420,7 @@ class Supervisor:
             name,
             profile,
             outcome,
-            token.submitted_at if attempts == 1 else started_at,
+            token.submitted_at if earlier is None else started_at - earlier.waited_seconds,
             started_at,
             now,
             code_of(fn),
@@ -439,6 +440,7 @@ class Supervisor:
         token._settled_at = now
         gate.timed_out += 1
         worker.ring.append(record)  # appending is atomic, though the ring is another thread's
+        recovery.count_cut_off(worker, record)
         fail(token, error, state)
         if profile.is_ordered and token._late_attempt == started_at:
             gate.post(token, held=False)  # the call ended meanwhile, and kept the key for us

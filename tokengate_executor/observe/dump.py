@@ -24,8 +24,8 @@ def history_as_json(records: Iterable[TokenRecord]) -> str:
     The fields of each: ``token_id``, ``operation_type``, ``success``, ``execution_time`` (seconds, last
     attempt), ``core_id`` (the lane), ``worker_id``, ``complexity_score`` (if there is code to look at),
     ``complexity_level``, ``weight``, ``state``, ``error`` (the name of its type), ``attempts``,
-    ``wait_time`` (seconds, from submission to start; if it was not tried again) and ``settled_at``
-    (ISO 8601). Names and numbers, never arguments or results.
+    ``wait_time`` (seconds, from submission to the first start) and ``settled_at`` (ISO 8601). Names and
+    numbers, never arguments or results.
     """
     ago = time() - perf_counter()  # from the clock of the records to that of people
     rows = [json.dumps(_row(record, ago)) for record in records]
@@ -48,7 +48,7 @@ def _row(record: TokenRecord, ago: float) -> dict[str, Any]:
         "state": record.state.name,
         "error": record.error,
         "attempts": record.attempts,
-        "wait_time": round(record.waited_seconds, 6) if record.attempts == 1 else None,
+        "wait_time": round(record.waited_seconds, 6),
         "settled_at": settled_at.isoformat(timespec="microseconds"),
     }
     return {name: value for name, value in row.items() if value is not None}

@@ -90,8 +90,8 @@ class TokenRecord:
         worker: the number of the worker that ran it.
         state: ``COMPLETED``, ``FAILED``, ``KILLED`` or ``TIMEOUT``.
         error: the name of the exception's type, or ``None``.
-        waited_seconds: from submission to start.
-        run_seconds: from start to end of the call.
+        waited_seconds: from submission to the start of the first attempt.
+        run_seconds: from start to end of the last attempt.
         settled_at: when the call ended, in seconds of ``time.perf_counter``.
         attempts: how many times the call was started.
         complexity: how much code the function has, see ``Complexity``.
