@@ -2,6 +2,7 @@
 # make test    makes .venv, installs the test extra, runs the tests (arguments: PYTEST_ARGS="-k ...")
 # make lint    ruff's lint and format checks, mypy, pyright
 # make bench   side-by-side measurements (arguments: BENCH_ARGS="...")
+# make docs    builds the documentation into build/docs; a warning fails
 # make clean   removes all that these made
 #
 # PYTHON=/path/to/python chooses the interpreter, VENV=directory the virtual environment.
@@ -17,7 +18,7 @@ endif
 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint check-lint check-format check-mypy check-pyright bench clean FORCE
+.PHONY: help demo test lint check-lint check-format check-mypy check-pyright bench docs clean FORCE
 
 help:
 	@sed -n '/^# make /s/^# //p' Makefile
@@ -44,6 +45,10 @@ check-pyright: $(VENV)/installed-lint
 
 bench: $(VENV)/installed-bench
 	$(VENV_PYTHON) bench/side_by_side.py $(BENCH_ARGS)
+
+docs: $(VENV)/installed-docs
+	$(VENV_PYTHON) bench/performance_page.py --check
+	$(VENV_PYTHON) -m sphinx -q -W --keep-going -b html docs build/docs
 
 # The rule always runs, but only writes when the virtual environment is missing or was made by another
 # interpreter; the installations below then run again, and otherwise do not.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tokengate_executor import cli
+from tokengate_executor.demos import cli as demos_cli
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[DemoOptions]:
         received.append(options)
         return 0
 
-    monkeypatch.setattr(cli, "run_demo", receive)
+    monkeypatch.setattr(demos_cli, "run_demo", receive)
     return received
 
 
@@ -113,7 +114,7 @@ def test_an_interruption_is_status_130(
     def interrupt(*_arguments: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_demo", interrupt)
+    monkeypatch.setattr(demos_cli, "run_demo", interrupt)
     assert cli.main(["demo"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
@@ -196,3 +197,21 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
         os.close(writer)
     assert ended.returncode == 141
     assert ended.stderr == b""
+
+
+def test_importing_it_is_cheap() -> None:
+    """Whatever only one command needs is imported when that is run; nothing of an extra is."""
+    program = (
+        "import sys\n"
+        "import tokengate_executor.cli\n"
+        "print(*{name.partition('.')[0] for name in sys.modules}, *sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True
+    )
+    imported = set(ended.stdout.split())
+    extra = {"websockets", "uvicorn", "starlette", "anyio", "h11", "fastapi"}
+    slow = {"asyncio", "ssl", "urllib.request", "http.client"}
+    own = {"dashboard", "demos.load", "top.client", "top.terminal"}
+    assert "tokengate_executor" in imported
+    assert not imported & (extra | slow | {f"tokengate_executor.{name}" for name in own})

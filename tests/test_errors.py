@@ -14,6 +14,7 @@ import pytest
 import tokengate_executor
 from tokengate_executor import errors
 from tokengate_executor.errors import (
+    CoordinatorNotRunningError,
     DeadlockError,
     ForkedError,
     GateFullError,
@@ -27,6 +28,7 @@ from tokengate_executor.errors import (
     TokenKilledError,
     TokenQuarantinedError,
     TokenTimeoutError,
+    UnguardableError,
     UnknownOptionError,
     UnknownQuarantineIdError,
 )
@@ -95,6 +97,21 @@ CASES: list[tuple[TokenGateError, str, dict[str, Any]]] = [
         "quarantined call ab12 cannot be replayed here: it was kept by process 7",
         {"id": "ab12", "because": "it was kept by process 7"},
     ),
+    (
+        CoordinatorNotRunningError(None, False),
+        "no coordinator is running: call start() of an OperationsCoordinator first",
+        {"operation": None, "was_stopped": False},
+    ),
+    (
+        CoordinatorNotRunningError("shop.pay", True),
+        "shop.pay was not submitted: the coordinator was stopped: call its start() again first",
+        {"operation": "shop.pay", "was_stopped": True},
+    ),
+    (
+        UnguardableError("shop.pay", "it is not callable"),
+        "shop.pay cannot be guarded: it is not callable",
+        {"name": "shop.pay", "because": "it is not callable"},
+    ),
     (UnknownQuarantineIdError("ab12"), "no quarantined call has the id 'ab12'", {"id": "ab12"}),
 ]
 
@@ -126,6 +143,8 @@ each_error = pytest.mark.parametrize(
         (QuarantineFullError, RuntimeError),
         (QuarantineStateError, RuntimeError),
         (NotReplayableError, RuntimeError),
+        (CoordinatorNotRunningError, RuntimeError),
+        (UnguardableError, TypeError),
         (UnknownQuarantineIdError, KeyError),
     ],
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from tokengate_executor.coordinator import OperationsCoordinator
 from tokengate_executor.decorators import gated
+from tokengate_executor.engine.pacer import ConvergenceReport
 from tokengate_executor.engine.steering import DrainReport, LeftToken
 from tokengate_executor.errors import (
+    CoordinatorNotRunningError,
     DeadlockError,
     ForkedError,
     GateFullError,
@@ -18,6 +21,7 @@ from tokengate_executor.errors import (
     TokenKilledError,
     TokenQuarantinedError,
     TokenTimeoutError,
+    UnguardableError,
     UnknownOptionError,
     UnknownQuarantineIdError,
 )
@@ -42,6 +46,7 @@ from tokengate_executor.observe.events import (
     TokenStarted,
     TokenSubmitted,
     WorkerAbandoned,
+    WorkersAdapted,
     WorkerStarted,
     WorkerStopped,
 )
@@ -57,6 +62,7 @@ from tokengate_executor.observe.statistics import (
 from tokengate_executor.options import TaskOptions
 from tokengate_executor.policies.breaker import BreakerPolicy, CircuitReport, CircuitState
 from tokengate_executor.policies.complexity import Complexity, ComplexityLevel, complexity_of
+from tokengate_executor.policies.convergence import ConvergencePolicy
 from tokengate_executor.policies.health import Health, OperationHealth
 from tokengate_executor.policies.limits import RateLimit
 from tokengate_executor.policies.retry import RetryBudget, RetryPolicy
@@ -64,6 +70,7 @@ from tokengate_executor.policies.spikes import SpikePolicy
 from tokengate_executor.policies.topology import Topology
 from tokengate_executor.policies.weights import AffinityPolicy
 from tokengate_executor.token import Token
+from tokengate_executor.token_guard import task_token_guard
 from tokengate_executor.view import ExecutorView
 from tokengate_executor.waiting import current_token
 
@@ -75,6 +82,9 @@ __all__ = [
     "CircuitState",
     "Complexity",
     "ComplexityLevel",
+    "ConvergencePolicy",
+    "ConvergenceReport",
+    "CoordinatorNotRunningError",
     "DeadlockError",
     "DrainReport",
     "Event",
@@ -99,6 +109,7 @@ __all__ = [
     "NotReplayableError",
     "OperationBlockedError",
     "OperationHealth",
+    "OperationsCoordinator",
     "Quarantine",
     "QuarantineFileError",
     "QuarantineFullError",
@@ -126,14 +137,17 @@ __all__ = [
     "TokenSubmitted",
     "TokenTimeoutError",
     "Topology",
+    "UnguardableError",
     "UnknownOptionError",
     "UnknownQuarantineIdError",
     "WorkerAbandoned",
     "WorkerStarted",
     "WorkerStopped",
+    "WorkersAdapted",
     "complexity_of",
     "current_token",
     "gated",
+    "task_token_guard",
 ]
 
 __version__ = "0.1.0"

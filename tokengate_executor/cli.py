@@ -1,7 +1,8 @@
 """The command line tool: ``tokengate``, or ``python -m tokengate_executor``.
 
-Exit statuses: 0 for success, 1 if a check failed, 2 for a wrong command line
-or input that cannot be read, 130 after Ctrl-C, 141 if the reader of the output went away.
+Exit statuses: 0 for success, 1 if a check failed or a server cannot be had, 2 for a wrong command
+line, input that cannot be read or a package that is missing, 130 after Ctrl-C, unless that is the usual
+way to end the command, 141 if the reader of the output went away.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from .demos.corpus import DEFAULT_OUTPUT, DemoOptions, default_workers, run_demo
-from .demos.driver import TASKS_IN_FLIGHT
+from .demos.cli import fill_demo, with_demo_named
 from .quarantine_cli import fill_quarantine
+from .serve_demo_cli import fill_serve_demo
+from .top.cli import fill_top
+from .topology_cli import fill_topology
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             argument it refuses (status 2).
     """
     parser = build_parser()
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(with_demo_named(sys.argv[1:] if argv is None else argv))
     run: Callable[[argparse.Namespace], int] | None = arguments.run
     if run is None:
         parser.print_help(sys.stderr)
@@ -68,96 +71,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    _fill_demo(
-        commands.add_parser(
-            "demo",
-            help="work through a directory tree with ThreadPoolExecutor and TokenGateExecutor",
-            allow_abbrev=False,
-        )
-    )
-    fill_quarantine(
-        commands.add_parser(
-            "quarantine",
-            help="look through a quarantine file, and decide what becomes of its calls",
-            allow_abbrev=False,
-        )
-    )
+    for name, (help_, fill) in _COMMANDS.items():
+        fill(commands.add_parser(name, help=help_, allow_abbrev=False))
     return parser
 
 
-def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Return a converter for argparse that takes whole numbers from ``low`` to ``high``."""
-    allowed = f"at least {low}" if high is None else f"from {low} to {high}"
-
-    def convert(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = None
-        if number is None or number < low or (high is not None and number > high):
-            raise argparse.ArgumentTypeError(
-                f"a whole number {allowed} is needed, {text!r} was given"
-            )
-        return number
-
-    return convert
-
-
-def _fill_demo(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "For every file of a directory tree, run light work (size, SHA-256), medium work "
-        "(parse, tokenise, count names; .py files only) and heavy work (LZMA), first through "
-        "ThreadPoolExecutor and then, with weights, through TokenGateExecutor. Check that both "
-        "reports agree exactly, print both times and what each lane did, and write a JSON "
-        "report. A file that cannot be read or parsed becomes a row that says why."
-    )
-    parser.epilog = (
-        "exit status: 0 if both reports agree, 1 if they do not, 2 if the tree cannot be read "
-        "or the report cannot be written, 130 after Ctrl-C"
-    )
-    parser.add_argument(
-        "path",
-        metavar="PATH",
-        nargs="?",
-        help="the directory tree; by default the standard library of this interpreter, "
-        "without what was installed beside it",
-    )
-    parser.add_argument(
-        "--workers",
-        metavar="N",
-        type=whole_number(1, TASKS_IN_FLIGHT),
-        default=default_workers(),
-        help=f"workers of each executor, 1 to {TASKS_IN_FLIGHT} (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--limit",
-        metavar="N",
-        type=whole_number(1),
-        help="take the first N files only, by relative path",
-    )
-    parser.add_argument(
-        "--output",
-        metavar="FILE",
-        default=DEFAULT_OUTPUT,
-        help="where to write the JSON report, over an earlier one (default: %(default)s)",
-    )
-    parser.add_argument("--no-progress", action="store_true", help="show no progress")
-    parser.add_argument(
-        "--quiet", action="store_true", help="write nothing but errors, notes and the report"
-    )
-    parser.set_defaults(run=_run_demo)
-
-
-def _run_demo(arguments: argparse.Namespace) -> int:
-    options = DemoOptions(
-        path=arguments.path,
-        workers=arguments.workers,
-        limit=arguments.limit,
-        output=arguments.output,
-        show_progress=not arguments.no_progress,
-        quiet=arguments.quiet,
-    )
-    return run_demo(options, sys.stdout, sys.stderr)
+_COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]]] = {
+    "demo": ("do the same work by a loop, ThreadPoolExecutor and TokenGateExecutor", fill_demo),
+    "quarantine": (
+        "look through a quarantine file, and decide what becomes of its calls",
+        fill_quarantine,
+    ),
+    "topology": ("show the CPUs, and how an executor would lie on them", fill_topology),
+    "top": ("watch an executor through its dashboard, in the terminal", fill_top),
+    "serve-demo": ("serve the dashboard of an executor under a made-up load", fill_serve_demo),
+}
+"""Name → what it is for, and what gives its parser the arguments and ``run``."""
 
 
 def _program_name() -> str:

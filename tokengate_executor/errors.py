@@ -14,6 +14,8 @@
     ├── QuarantineFullError  (RuntimeError)   a call that the quarantine has no room for
     ├── QuarantineStateError (RuntimeError)   a quarantined call that was decided otherwise already
     ├── NotReplayableError   (RuntimeError)   a quarantined call that cannot be had back here
+    ├── CoordinatorNotRunningError (RuntimeError) a guarded call that no coordinator is there for
+    ├── UnguardableError     (TypeError)      something that cannot be decorated with task_token_guard
     └── UnknownQuarantineIdError (KeyError)   an id that no quarantined call has
 
 Whatever ``ThreadPoolExecutor`` raises, ``TokenGateExecutor`` raises too, with the same type and text:
@@ -26,6 +28,7 @@ from __future__ import annotations
 from concurrent.futures import CancelledError
 
 __all__ = [
+    "CoordinatorNotRunningError",
     "DeadlockError",
     "ForkedError",
     "GateFullError",
@@ -39,6 +42,7 @@ __all__ = [
     "TokenKilledError",
     "TokenQuarantinedError",
     "TokenTimeoutError",
+    "UnguardableError",
     "UnknownOptionError",
     "UnknownQuarantineIdError",
 ]
@@ -287,6 +291,44 @@ class NotReplayableError(TokenGateError, RuntimeError):
 
     def __str__(self) -> str:
         return f"quarantined call {self.id} cannot be replayed here: {self.because}"
+
+
+class CoordinatorNotRunningError(TokenGateError, RuntimeError):
+    """A guarded call found no coordinator that runs, or a coordinator was asked before its start.
+
+    Attributes:
+        operation: the name under which the call would be counted; ``None``: it was no call.
+        was_stopped: whether there was one, and it was stopped.
+    """
+
+    def __init__(self, operation: str | None, was_stopped: bool) -> None:
+        self.operation = operation
+        self.was_stopped = was_stopped
+        super().__init__(operation, was_stopped)
+
+    def __str__(self) -> str:
+        if self.was_stopped:
+            text = "the coordinator was stopped: call its start() again first"
+        else:
+            text = "no coordinator is running: call start() of an OperationsCoordinator first"
+        return text if self.operation is None else f"{self.operation} was not submitted: {text}"
+
+
+class UnguardableError(TokenGateError, TypeError):
+    """Something was decorated with ``task_token_guard`` whose calls cannot be tokens.
+
+    Attributes:
+        name: of what was decorated.
+        because: why not, and the way out.
+    """
+
+    def __init__(self, name: str, because: str) -> None:
+        self.name = name
+        self.because = because
+        super().__init__(name, because)
+
+    def __str__(self) -> str:
+        return f"{self.name} cannot be guarded: {self.because}"
 
 
 class UnknownQuarantineIdError(TokenGateError, KeyError):

@@ -7,7 +7,8 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from functools import update_wrapper
+from functools import partial, update_wrapper
+from importlib import import_module
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 
@@ -20,11 +21,13 @@ from tokengate_executor.engine.assembly import (
     Plan,
     assemble,
     check_count,
-    default_max_workers,
+    most_workers,
+    pace,
 )
 from tokengate_executor.engine.bounded import OnFull
 from tokengate_executor.engine.gate import AFTER_SHUTDOWN, Gate
 from tokengate_executor.engine.limits import Bucket, limits_of
+from tokengate_executor.engine.pacer import ConvergenceReport
 from tokengate_executor.engine.process import look_after
 from tokengate_executor.engine.routes import Profile
 from tokengate_executor.engine.steering import DrainReport, Steering
@@ -41,6 +44,7 @@ from tokengate_executor.observe.live import LiveToken, live_tokens
 from tokengate_executor.observe.statistics import ExecutorStatistics, gather
 from tokengate_executor.options import OptionNames, TaskOptions, attached, attachments
 from tokengate_executor.policies.breaker import BreakerPolicy
+from tokengate_executor.policies.convergence import ConvergencePolicy
 from tokengate_executor.policies.limits import LimitSpec
 from tokengate_executor.policies.retry import RetryPolicy, TenacityRetrying
 from tokengate_executor.policies.spikes import SpikePolicy
@@ -52,6 +56,8 @@ from tokengate_executor.view import ExecutorView, asyncio_verbs, map_over
 if TYPE_CHECKING:
     import asyncio
     import threading
+
+    from tokengate_executor.dashboard import DashboardServer
 
 __all__ = ["TokenGateExecutor"]
 
@@ -100,6 +106,9 @@ class TokenGateExecutor(ThreadPoolExecutor):
             time (a ``RateLimit``).
         ageing: a call that has waited for so many seconds goes as if its priority were one higher.
         keep_alive: after how many idle seconds a worker thread ends; ``None``: never.
+        convergence: adapt the number of workers to the load, between bounds: see ``ConvergencePolicy``.
+            ``max_workers`` is then how many there may be, and the executor begins with the policy's
+            ``min_workers``, and without ``lanes=`` has no more lanes than that. ``None``: it stays.
         history_size: how many finished tokens ``history`` remembers.
         max_spare_workers: how many threads may stand in for workers that wait for tokens, or whose
             calls run for longer than their ``timeout``.
@@ -141,6 +150,7 @@ class TokenGateExecutor(ThreadPoolExecutor):
         limits: Mapping[str, LimitSpec] | None = None,
         ageing: float = 60.0,
         keep_alive: float | None = None,
+        convergence: ConvergencePolicy | None = None,
         history_size: int = 256,
         max_spare_workers: int = 256,
         retry: RetryPolicy | TenacityRetrying | None = None,
@@ -158,7 +168,7 @@ class TokenGateExecutor(ThreadPoolExecutor):
         announce = announcer_for(listeners)
         store = store_of(quarantine)
         plan = Plan(
-            max_workers=default_max_workers() if max_workers is None else max_workers,
+            max_workers=most_workers(max_workers, convergence),
             thread_name_prefix=thread_name_prefix or f"{type(self).__name__}-{next(_numbers)}",
             initializer=initializer,
             initargs=initargs,
@@ -176,14 +186,18 @@ class TokenGateExecutor(ThreadPoolExecutor):
             ageing=ageing,
             keep_alive=keep_alive,
             breaker=breaker,
+            convergence=convergence,
         )
         self._crew, self._topology, self._policy = assemble(plan)
+        self._pacer = pace(self._crew, plan, self._topology)
         self._gate = self._crew.gate
         self._gate.announce = announce
         self._recovery = Recovery(
             self._crew, defaults=care, breaker=breaker, store=store, replay=_replay_on(self)
         )
         self._steering = Steering(self._crew)
+        self._dashboards: list[DashboardServer] = []
+        self._crew.at_end.append(partial(_stop_each, self._dashboards))
         self._thread_name_prefix = plan.thread_name_prefix
         self._log_unread_exceptions = log_unread_exceptions
         self._plain = self.profile_of(TaskOptions())
@@ -285,6 +299,9 @@ class TokenGateExecutor(ThreadPoolExecutor):
             self._crew.cancel_waiting()
         if wait:
             self._crew.join()
+            if not self._crew.is_own_worker():
+                for dashboard in self._dashboards:
+                    dashboard.stop()
 
     # -- calls from asyncio -----------------------------------------------------------------------
     async def asubmit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
@@ -398,6 +415,8 @@ class TokenGateExecutor(ThreadPoolExecutor):
     def resize(self, max_workers: int) -> None:
         """Let so many calls run at a time from now on. A worker too many ends after its call.
 
+        With a ``ConvergencePolicy`` it goes on from there, and back within its bounds.
+
         Args:
             max_workers: at least one for each lane.
 
@@ -479,6 +498,11 @@ class TokenGateExecutor(ThreadPoolExecutor):
         return histograms_of([*counted, *self._recovery.meters.copy().items()])
 
     @property
+    def convergence(self) -> ConvergenceReport | None:
+        """How the number of workers is adapted, and why; ``print`` it. ``None``: it is not."""
+        return None if self._pacer is None else self._pacer.report()
+
+    @property
     def guard_house(self) -> GuardHouse:
         """How each operation is doing, and what is blocked; ``print`` it for a report."""
         return self._recovery.house
@@ -487,6 +511,52 @@ class TokenGateExecutor(ThreadPoolExecutor):
     def quarantine(self) -> Quarantine:
         """Calls that wait for a person's decision."""
         return self._recovery.quarantine
+
+    def serve_dashboard(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        password: str | None = None,
+        launch: Mapping[str, Callable[[], object]] | None = None,
+        show_arguments: bool = False,
+        ssl_certfile: str | os.PathLike[str] | None = None,
+        ssl_keyfile: str | os.PathLike[str] | None = None,
+    ) -> DashboardServer:
+        """Serve a live dashboard of this executor, from a thread, until the executor has ended.
+
+        It needs the extra ``dashboard``. Without a password it can be read on this machine alone, and
+        nothing can be controlled.
+
+        Args:
+            host: the address, or the name of it, at which to listen.
+            port: at which; 0: any that is free, see ``port`` and ``url`` of what is returned.
+            password: who knows it may read and control. Plain, or what
+                ``tokengate_executor.dashboard.hash_password`` made of it.
+            launch: name → what those who may control can submit from the dashboard.
+            show_arguments: whether arguments of quarantined calls, and texts of errors, are shown.
+            ssl_certfile: the path of a certificate; with it, https is spoken.
+            ssl_keyfile: of its key, if that is not in the same file.
+
+        Raises:
+            ImportError: the extra is not installed.
+            InvalidOptionError: others than this machine could reach it and there is no password, or an
+                argument has a value that is not allowed.
+            OSError: the address cannot be had, as the port is in use.
+        """
+        # The one door to a floor above this one, and only for who comes here: see decision 0011.
+        dashboard = import_module("tokengate_executor.dashboard")
+        server: DashboardServer = dashboard.serve(
+            self,
+            host=host,
+            port=port,
+            password=password,
+            launch=launch,
+            show_arguments=show_arguments,
+            ssl_certfile=ssl_certfile,
+            ssl_keyfile=ssl_keyfile,
+        )
+        return server
 
     # -- what monitoring code reads of the standard library's class --------------------------------
 
@@ -517,6 +587,12 @@ class TokenGateExecutor(ThreadPoolExecutor):
     def gate(self) -> Gate:
         """Where its tokens wait. Not for users."""
         return self._gate
+
+    def add_dashboard(self, server: DashboardServer) -> None:
+        """Stop it when everything has ended. Not for users."""
+        self._dashboards[:] = [*(one for one in self._dashboards if one.is_running), server]
+        if self._gate.is_ending:
+            self._crew.end_timers()  # it may have ended before it had this one to stop
 
     def profile_of(self, options: TaskOptions) -> Profile:
         """Resolve options. Not for users.
@@ -563,6 +639,11 @@ class TokenGateExecutor(ThreadPoolExecutor):
         token = Token(fn, args, kwargs or None, copy_context(), profile)
         profile.admit(token, profile.route)
         return token
+
+
+def _stop_each(dashboards: list[DashboardServer]) -> None:
+    for dashboard in tuple(dashboards):
+        dashboard.request_stop()
 
 
 def _replay_on(executor: TokenGateExecutor) -> Replay:

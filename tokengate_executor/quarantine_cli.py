@@ -17,6 +17,7 @@ from .errors import QuarantineFileError, TokenGateError
 from .executor import TokenGateExecutor
 from .guard.store import QuarantineStore
 from .guard.writing import told
+from .terminal_text import columns_of, complain, cut, padded, printable, say
 
 if TYPE_CHECKING:
     import argparse
@@ -87,7 +88,7 @@ def _on_file(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Nam
         try:
             return run(arguments)
         except TokenGateError as error:
-            _complain(error)
+            complain(error)
             return _WRONG_USE
 
     return run_and_tell
@@ -101,11 +102,11 @@ def _list(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as store:
         entries = store.entries() if arguments.all else store.pending()
     if arguments.json:
-        _say(json.dumps([asdict(entry) for entry in entries], indent=2))
+        say(json.dumps([asdict(entry) for entry in entries], indent=2))
     elif entries:
         _say_table([_HEADINGS, *map(_row, entries)])
     else:
-        _say("no calls" if arguments.all else "no pending calls")
+        say("no calls" if arguments.all else "no pending calls")
     return 0
 
 
@@ -128,7 +129,7 @@ def _show(arguments: argparse.Namespace) -> int:
         entry = store.get(arguments.id)
     facts = asdict(entry)
     if arguments.json:
-        _say(json.dumps(facts, indent=2))
+        say(json.dumps(facts, indent=2))
         return 0
     traceback = str(facts.pop("traceback"))
     for name in ("submitted_at", "quarantined_at", "decided_at"):
@@ -136,9 +137,9 @@ def _show(arguments: argparse.Namespace) -> int:
     facts["replayable"] = "yes" if entry.replayable else "no"
     width = max(map(len, facts))
     for name, fact in facts.items():
-        _say(f"{name.replace('_', ' '):{width}}  {_printable(str(fact)) or '-'}")
+        say(f"{name.replace('_', ' '):{width}}  {printable(str(fact)) or '-'}")
     for line in traceback.splitlines():
-        _say(_printable(line))
+        say(printable(line))
     return 0
 
 
@@ -166,7 +167,7 @@ def _each(ids: Iterable[str], act: Callable[[str], int]) -> int:
         except QuarantineFileError:
             raise  # the others would say the same
         except TokenGateError as error:
-            _complain(error)
+            complain(error)
             status = _WRONG_USE
         gravest = max(gravest, status)
     return gravest
@@ -174,7 +175,7 @@ def _each(ids: Iterable[str], act: Callable[[str], int]) -> int:
 
 def _done(verb: Callable[[str], None], one: str, past: str) -> int:
     verb(one)
-    _say(f"{_printable(one)} {past}")
+    say(f"{printable(one)} {past}")
     return 0
 
 
@@ -190,10 +191,10 @@ def _replay_one(store: QuarantineStore, executor: TokenGateExecutor, one: str) -
     token = executor.options(operation=operation or None).submit(fn, *args, **kwargs)
     error = token.exception()
     if error is None:
-        _say(f"{one} replayed: completed")
+        say(f"{one} replayed: completed")
         return 0
     store.give_back(one)
-    _say(f"{one} failed again, and is pending: {_printable(told(error))}")
+    say(f"{one} failed again, and is pending: {printable(told(error))}")
     return _FAILED_AGAIN
 
 
@@ -204,37 +205,15 @@ def _moment(seconds: float) -> str:
         return f"{seconds:g}"
 
 
-def _printable(text: str) -> str:
-    """The text in one line, without what would move or colour a terminal's cursor."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
-
-
 def _say_table(rows: Sequence[tuple[str, ...]]) -> None:
-    cells = [[_printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(columns_of, column)) for column in zip(*cells, strict=True)]
     screen = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if screen is not None:  # whoever pipes it elsewhere gets all
         widths = [min(width, _WIDEST_COLUMN) for width in widths]
         cells = [
-            [_cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in cells
+            [cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in cells
         ]
     for row in cells:
-        padded = "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-        _say(padded.rstrip()[:screen])
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
-
-
-def _say(line: str) -> None:
-    # What the output's encoding lacks is escaped: file names and messages may hold anything.
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-
-
-def _complain(error: TokenGateError) -> None:
-    sys.stderr.write(_printable(str(error)) + "\n")
+        line = "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True))
+        say(line.rstrip() if screen is None else cut(line.rstrip(), screen))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tokengate_executor.demos.driver import count_tasks, run_job
+from tokengate_executor.demos.driver import count_tasks, ending_early_on_error, run_job
 from tokengate_executor.demos.scan import CorpusFile
 
 if TYPE_CHECKING:
@@ -139,3 +140,24 @@ def test_an_interruption_comes_through() -> None:
             lambda _weight, _function, path: executor.submit(lambda: {"path": path}),
             on_task_done=interrupt,
         )
+
+
+def test_an_error_ends_an_executor_early() -> None:
+    """What waits is cancelled, and what runs is waited for; without an error all of it is done."""
+    release, begun = threading.Event(), threading.Event()
+
+    def run() -> bool:
+        begun.set()
+        return release.wait(30)
+
+    with pytest.raises(KeyboardInterrupt), ending_early_on_error(ThreadPoolExecutor(1)) as executor:
+        running, waiting = executor.submit(run), executor.submit(run)
+        assert begun.wait(30)
+        threading.Timer(0.02, release.set).start()
+        raise KeyboardInterrupt
+    assert running.result() is True
+    assert waiting.cancelled()
+
+    with ending_early_on_error(ThreadPoolExecutor(1)) as executor:
+        both = [executor.submit(run) for _ in range(2)]
+    assert [future.result() for future in both] == [True, True]

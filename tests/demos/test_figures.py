@@ -37,6 +37,14 @@ def test_the_table_has_a_line_for_each_lane() -> None:
     assert len(head) == len(first) == len(second)
 
 
+def test_columns_can_be_left_out() -> None:
+    """The others stay in their order."""
+    left_out = ("cpus", "failed", "heavy")
+    (head,) = lanes_table([], left_out=left_out)
+    (whole,) = lanes_table([])
+    assert head.split() == [name for name in whole.split() if name not in left_out]
+
+
 def test_notes_list_a_few_paths_on_one_line_each() -> None:
     """Many paths are cut short, and a line end within a name does not make a line."""
     files = tuple(CorpusFile(f"{number}\n", "", None) for number in range(9))

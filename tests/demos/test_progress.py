@@ -105,6 +105,38 @@ def test_without_a_stream_nothing_is_shown() -> None:
         progress.advance()
 
 
+@pytest.mark.parametrize("make", [io.StringIO, Terminal])
+def test_short_work_is_not_shown(make: type[io.StringIO]) -> None:
+    """Nothing before so many seconds have passed; then as ever."""
+    now = 5.0
+    stream = make()
+    with Progress(stream, "work", 4, columns=lambda: 40, clock=lambda: now, after=2.0) as progress:
+        progress.advance()
+        now = 6.9
+        progress.advance()
+    assert stream.getvalue() == "", "closing it is no reason, either"
+
+    with Progress(stream, "work", 4, columns=lambda: 40, clock=lambda: now, after=2.0) as progress:
+        progress.advance()
+        now = 9.0
+        progress.advance()
+        assert " 50% work 2/4" in stream.getvalue()
+
+
+@pytest.mark.parametrize("make", [io.StringIO, Terminal])
+def test_it_can_be_shown_at_once(make: type[io.StringIO]) -> None:
+    """Before the first step, and from then on."""
+    stream = make()
+    with Progress(
+        stream, "work", 1, columns=lambda: 40, clock=lambda: 0.0, after=600.0
+    ) as progress:
+        progress.show()
+        assert "  0% work 0/1" in stream.getvalue()
+        progress.advance()
+    assert "100% work 1/1" in stream.getvalue()
+    Progress(None, "work", 1).show()
+
+
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
 def test_no_steps_at_all_are_no_special_case(stream: io.StringIO) -> None:
     """A job of nothing divides nothing by zero."""

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tokengate_executor import TokenGateExecutor
 from tokengate_executor.demos.report import (
     Comparison,
     compare_rows,
+    lane_as_json,
     sum_up,
     why_not_writable,
     write_report,
@@ -124,3 +126,13 @@ def test_a_directory_without_write_permission_is_told_beforehand(
     """Shown by a patched question to the system, as root may write anywhere."""
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert why_not_writable(str(tmp_path / "new")) == "its directory is not writable"
+
+
+def test_a_lane_is_told_with_all_that_it_has_done() -> None:
+    """Counts and times, as JSON holds them."""
+    with TokenGateExecutor(1) as executor:
+        executor.options(weight="heavy").submit(int).result()
+        lane = json.loads(json.dumps(lane_as_json(executor.statistics().lanes[0])))
+    assert (lane["number"], lane["completed"], lane["failed"]) == (1, 1, 0)
+    assert lane["started_by_weight"]["heavy"] == 1
+    assert lane["busy_seconds"] >= 0

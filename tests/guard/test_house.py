@@ -1195,3 +1195,19 @@ def test_a_forked_child_begins_anew() -> None:
         check=False,
     )
     assert ended.stdout == "RIGHT\n"
+
+
+def test_states_are_those_of_the_circuits() -> None:
+    """By name, without what is counted for reports; outcomes that are told are heeded first."""
+    with TokenGateExecutor(1, breaker=SOON, log_unread_exceptions=False) as executor:
+        house = executor.guard_house
+        assert house.states() == {}
+        for name in ("b", "a"):
+            house.open(name)
+        house.close("b")
+        for _ in range(2):
+            executor.submit(fail).exception()
+        circuits = house.circuits()
+        assert list(house.states()) == list(circuits)
+        assert house.states() == {name: circuit.state for name, circuit in circuits.items()}
+        assert set(house.states().values()) == {CircuitState.OPEN, CircuitState.CLOSED}

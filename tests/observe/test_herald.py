@@ -376,3 +376,19 @@ def test_many_threads_many_ends() -> None:
     assert ends[TokenState.FAILED] == now.failed
     assert ends[TokenState.CANCELLED] + ends[TokenState.KILLED] == now.cancelled
     assert now.retries == sum(isinstance(event, TokenRetrying) for event in heard.all)
+
+
+def test_a_listener_that_is_interrupted_at_the_submission() -> None:
+    """The call is refused, and that is told: whoever keeps account of tokens lets go of this one."""
+    heard = Heard()
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, TokenSubmitted):
+            raise KeyboardInterrupt
+
+    executor = TokenGateExecutor(1, listeners=[heard, interrupt])
+    with pytest.raises(KeyboardInterrupt):
+        executor.submit(int)
+    (token_id,) = heard.by_token
+    assert heard.names(token_id) == ["Submitted", "Rejected"]
+    assert heard.by_token[token_id][-1].reason == "interrupted"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future, wait
 from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields, is_dataclass
@@ -19,6 +20,7 @@ from tokengate_executor import (
     LimitStatistics,
     OperationBlockedError,
     RateLimit,
+    RetryPolicy,
     Token,
     TokenGateExecutor,
     TokenTimeoutError,
@@ -457,3 +459,45 @@ def test_why_calls_were_refused() -> None:
         assert now.rejected_by_reason == {"full": 1, "blocked": 2}
         assert now.rejected == 3
         executor.resume()
+
+
+def test_submitted_is_never_too_high() -> None:
+    """Nor are ends and starts, however much calls move on and go round while they are gathered."""
+    twice = RetryPolicy(attempts=3, on=ValueError, delay=0, budget=None)
+    executor = TokenGateExecutor(4, retry=twice, log_unread_exceptions=False)
+    light = executor.options(weight="light")
+    submitted = cancelled = 0
+    ended = threading.Event()
+    calls: tuple[Callable[[], Any], ...] = (int, fail)
+
+    def produce() -> None:
+        nonlocal submitted, cancelled
+        try:
+            for _ in range(60):
+                tokens: list[Token[int]] = []
+                for number in range(200):
+                    submitted += 1
+                    tokens.append(light.submit(calls[number % 2]))
+                for token in tokens[::2]:
+                    cancelled += 1
+                    token.cancel()
+                for token in tokens[1::2]:
+                    token.exception(30)
+        finally:
+            ended.set()
+
+    producer = threading.Thread(target=produce)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    producer.start()
+    try:
+        while not ended.is_set():
+            now = executor.statistics()
+            assert now.submitted <= submitted
+            assert now.cancelled <= cancelled
+            assert all(lane.started_by_weight["unweighted"] == 0 for lane in now.lanes)
+    finally:
+        sys.setswitchinterval(interval)
+        producer.join(30)
+        executor.shutdown()
+    assert executor.statistics().submitted == submitted

@@ -21,6 +21,7 @@ from tokengate_executor import (
     LaneStatistics,
     LiveToken,
     LoggingListener,
+    OperationsCoordinator,
     RateLimit,
     Token,
     TokenGateExecutor,
@@ -28,6 +29,7 @@ from tokengate_executor import (
     TokenState,
     current_token,
     gated,
+    task_token_guard,
 )
 
 
@@ -126,6 +128,39 @@ def gated_functions_stay_what_they_are(executor: TokenGateExecutor) -> None:
     gated(weight="huge")  # type: ignore[arg-type]
     gated(urgency=1)  # type: ignore[call-arg]
     del a_function
+
+
+def guarded_functions_return_tokens() -> None:
+    """``@task_token_guard`` keeps the arguments; those of a coordinator are the executor's."""
+
+    @task_token_guard
+    def plain(text: str, *, times: int = 1) -> list[str]:
+        return [text] * times
+
+    @task_token_guard("listed", tags={"weight": "HEAVY"})
+    def weighted(text: str) -> bytes:
+        return text.encode()
+
+    class Shop:
+        @task_token_guard
+        def pay(self, sum_: int) -> int:
+            return sum_
+
+    assert_type(Shop().pay(5), Token[int])
+    Shop().pay("5")  # type: ignore[arg-type]
+    with OperationsCoordinator(max_workers=2, on_full="raise") as coordinator:
+        assert_type(coordinator, OperationsCoordinator)
+        assert_type(plain("a", times=2), Token[list[str]])
+        assert_type(weighted("a"), Token[bytes])
+        assert_type(task_token_guard()(length)("a"), Token[int])
+        assert_type(coordinator.executor, TokenGateExecutor)
+        assert_type(coordinator.stop(timeout=1), bool)
+    plain(1)  # type: ignore[arg-type]
+    plain("a", 2)  # type: ignore[call-arg]
+    weighted()  # type: ignore[call-arg]
+    task_token_guard(5)  # type: ignore[call-overload]
+    OperationsCoordinator(on_full="wait")  # type: ignore[arg-type]
+    OperationsCoordinator(workers=2)  # type: ignore[call-arg]
 
 
 def tokens_are_futures(token: Token[int], tokens: list[Token[str]]) -> None:

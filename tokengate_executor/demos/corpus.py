@@ -11,19 +11,19 @@ import platform
 import sysconfig
 import time
 import warnings
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Final
 
 from tokengate_executor import TokenGateExecutor
 from tokengate_executor.policies.weights import WEIGHTS
 
-from .driver import Run, count_tasks, run_job
+from .driver import Run, count_tasks, ending_early_on_error, run_job
 from .figures import write_figures, write_heading, write_notes
 from .progress import Progress
-from .report import compare_rows, sum_up, why_not_writable, write_report
+from .report import compare_rows, lane_as_json, sum_up, why_not_writable, write_report
 from .scan import scan_tree, signature_of
 from .text import escaped_path, printable, write_line
 from .work import light_work, settings
@@ -31,7 +31,7 @@ from .work import light_work, settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from tokengate_executor import ExecutorStatistics, ExecutorView, LaneStatistics
+    from tokengate_executor import ExecutorStatistics, ExecutorView
 
     from .driver import Submit
     from .report import Comparison, Totals
@@ -49,9 +49,6 @@ They are not left out of a tree that the user names.
 EXIT_AGREED: Final = 0
 EXIT_DISAGREED: Final = 1
 EXIT_CANNOT_RUN: Final = 2
-
-
-_ExecutorT = TypeVar("_ExecutorT", bound=Executor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +159,7 @@ def run_demo(options: DemoOptions, output: IO[str], errors: IO[str]) -> int:
 def run_plain(files: Sequence[CorpusFile], workers: int, on_task_done: Callable[[], object]) -> Run:
     """Run the job through ``ThreadPoolExecutor``, which has no weights to give."""
     started = _now()
-    with _ending_early_on_error(ThreadPoolExecutor(workers)) as executor:
+    with ending_early_on_error(ThreadPoolExecutor(workers)) as executor:
 
         def submit(
             _weight: Weight, function: Callable[[str], JsonObject], path: str, /
@@ -177,7 +174,7 @@ def run_ours(
 ) -> tuple[Run, ExecutorStatistics]:
     """Run the job through ``TokenGateExecutor``, each call with its weight."""
     started = _now()
-    with _ending_early_on_error(TokenGateExecutor(workers)) as executor:
+    with ending_early_on_error(TokenGateExecutor(workers)) as executor:
         by_weight: dict[Weight, ExecutorView] = {
             weight: executor.options(weight=weight, operation=f"demo.{weight}")
             for weight in WEIGHTS
@@ -243,7 +240,7 @@ def make_report(
             ],
         },
         "runs": runs,
-        "lanes": [_lane_as_json(lane) for lane in statistics.lanes],
+        "lanes": [lane_as_json(lane) for lane in statistics.lanes],
         "files": [*ours.rows],
     }
 
@@ -265,17 +262,6 @@ def _now() -> tuple[float, float]:
 
 
 @contextmanager
-def _ending_early_on_error(executor: _ExecutorT) -> Generator[_ExecutorT, None, None]:
-    """Shut ``executor`` down; after an error or Ctrl-C, without the calls that still wait."""
-    try:
-        yield executor
-    except BaseException:
-        executor.shutdown(cancel_futures=True)
-        raise
-    executor.shutdown()
-
-
-@contextmanager
 def _syntax_warnings_ignored() -> Generator[None, None, None]:
     # Parsing warns about strange literals, on the error stream, in the middle of the progress bar.
     # The filters are the whole process's, so this stands around the runs and not in the workers.
@@ -294,17 +280,3 @@ def _warm_file_cache(file: CorpusFile) -> None:
 
 def _has_changed(file: CorpusFile) -> bool:
     return signature_of(file.path) != file.signature
-
-
-def _lane_as_json(lane: LaneStatistics) -> JsonObject:
-    return {
-        "number": lane.number,
-        "cpus": [*lane.cpus],
-        "workers": lane.workers,
-        "started_by_weight": {**lane.started_by_weight},
-        "completed": lane.completed,
-        "failed": lane.failed,
-        "stolen": lane.stolen,
-        "busy_seconds": lane.busy_seconds,
-        "waited_seconds": lane.waited_seconds,
-    }

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from .text import describe_error, escaped_path
 from .work import NOT_PYTHON, WORKS, JsonObject, Weight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
     from concurrent.futures import Future
 
     from .scan import CorpusFile
 
 TASKS_IN_FLIGHT: Final = 256
 """How many submitted calls may be unread at once; also the most workers that are of use."""
+
+_ExecutorT = TypeVar("_ExecutorT", bound=Executor)
 
 
 class Submit(Protocol):
@@ -111,6 +115,17 @@ def run_job(
     while in_flight:
         take_oldest()
     return rows
+
+
+@contextmanager
+def ending_early_on_error(executor: _ExecutorT) -> Generator[_ExecutorT, None, None]:
+    """Shut ``executor`` down; after an error or Ctrl-C, without the calls that still wait."""
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(cancel_futures=True)
+        raise
+    executor.shutdown()
 
 
 def _new_row(file: CorpusFile) -> JsonObject:

@@ -55,7 +55,7 @@ def write_figures(
     output: IO[str], plain: Run, ours: Run, totals: Totals, statistics: ExecutorStatistics
 ) -> None:
     """Write both times, the lanes' table and the sums."""
-    for line in _aligned(
+    for line in aligned(
         [
             ("executor", "seconds", "CPU s", "tasks/s"),
             *(
@@ -115,35 +115,30 @@ def write_notes(errors: IO[str], corpus: Corpus, comparison: Comparison) -> None
         )
 
 
-def lanes_table(lanes: Sequence[LaneStatistics]) -> list[str]:
-    """Return the lines of a table with one row for each lane."""
+def lanes_table(lanes: Sequence[LaneStatistics], *, left_out: Collection[str] = ()) -> list[str]:
+    """Return the lines of a table with one row for each lane.
+
+    Args:
+        lanes: to tell of.
+        left_out: heads of columns that are not wanted.
+    """
     weights = [work.weight for work in WORKS]
-    head = (
-        "lane",
-        "cpus",
-        "workers",
-        *weights,
-        "completed",
-        "failed",
-        "stolen",
-        "busy s",
-        "mean wait ms",
-    )
-    body = [
-        (
-            str(lane.number),
-            _ranges(lane.cpus),
-            str(lane.workers),
-            *(str(lane.started_by_weight.get(weight, 0)) for weight in weights),
-            str(lane.completed),
-            str(lane.failed),
-            str(lane.stolen),
-            f"{lane.busy_seconds:.2f}",
-            f"{_mean_wait_milliseconds(lane):.2f}",
-        )
-        for lane in lanes
-    ]
-    return _aligned([head, *body])
+    columns: dict[str, list[str]] = {
+        "lane": [str(lane.number) for lane in lanes],
+        "cpus": [ranges(lane.cpus) for lane in lanes],
+        "workers": [str(lane.workers) for lane in lanes],
+        **{
+            weight: [str(lane.started_by_weight.get(weight, 0)) for lane in lanes]
+            for weight in weights
+        },
+        "completed": [str(lane.completed) for lane in lanes],
+        "failed": [str(lane.failed) for lane in lanes],
+        "stolen": [str(lane.stolen) for lane in lanes],
+        "busy s": [f"{lane.busy_seconds:.2f}" for lane in lanes],
+        "mean wait ms": [f"{_mean_wait_milliseconds(lane):.2f}" for lane in lanes],
+    }
+    kept = [(head, *cells) for head, cells in columns.items() if head not in left_out]
+    return aligned([*zip(*kept, strict=True)])
 
 
 def _mean_wait_milliseconds(lane: LaneStatistics) -> float:
@@ -151,7 +146,7 @@ def _mean_wait_milliseconds(lane: LaneStatistics) -> float:
     return 1000 * lane.waited_seconds / ended if ended else 0.0
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def ranges(numbers: Sequence[int]) -> str:
     """Return for example ``0-3,8`` for the numbers 0, 1, 2, 3 and 8."""
     parts: list[tuple[int, int]] = []
     for number in sorted(numbers):
@@ -162,7 +157,7 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts) or "-"
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table: the first column to the left, figures to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [

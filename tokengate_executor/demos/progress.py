@@ -30,6 +30,7 @@ class Progress:
         columns: returns the width of the terminal in characters; asked at each drawing, as a
             window may be resized.
         clock: returns seconds.
+        after: nothing is shown before so many seconds have passed, so that short work stays quiet.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Progress:
         *,
         columns: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        after: float = 0.0,
     ) -> None:
         self._stream = stream
         self._label = label
@@ -51,6 +53,7 @@ class Progress:
         self._drawn_at = float("-inf")
         self._drawn_characters = 0
         self._drawn_share = 0
+        self._quiet_until = clock() + after if after > 0 else None
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +69,7 @@ class Progress:
     def advance(self) -> None:
         """Count one more step and show it if it is time to."""
         self._done += 1
-        if self._stream is None:
+        if self._stream is None or self._is_quiet():
             return
         if self._in_place:
             now = self._clock()
@@ -80,13 +83,28 @@ class Progress:
             self._stream.write(f"{self._summary()}\n")
             self._stream.flush()
 
+    def show(self) -> None:
+        """Show it now, and be quiet no more: the first step may take long."""
+        self._quiet_until = None
+        if self._stream is None:
+            return
+        if self._in_place:
+            self._drawn_at = self._clock()
+            self._redraw(self._stream)
+        else:
+            self._stream.write(f"{self._summary()}\n")
+            self._stream.flush()
+
     def close(self) -> None:
         """Leave the last state on the terminal and end its line."""
-        if self._stream is not None and self._in_place:
+        if self._stream is not None and self._in_place and not self._is_quiet():
             self._redraw(self._stream)
             self._stream.write("\n")
             self._stream.flush()
         self._stream = None
+
+    def _is_quiet(self) -> bool:
+        return self._quiet_until is not None and self._clock() < self._quiet_until
 
     def _redraw(self, stream: IO[str]) -> None:
         line = self._line()

@@ -17,6 +17,8 @@ from .work import WORKS, JsonObject
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tokengate_executor import LaneStatistics
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
@@ -94,6 +96,21 @@ def compare_rows(
     ]
     changed = tuple(index for index in differing if has_changed(index))
     return Comparison(changed, tuple(index for index in differing if index not in set(changed)))
+
+
+def lane_as_json(lane: LaneStatistics) -> JsonObject:
+    """Return what a lane has done, as reports tell it."""
+    return {
+        "number": lane.number,
+        "cpus": [*lane.cpus],
+        "workers": lane.workers,
+        "started_by_weight": {**lane.started_by_weight},
+        "completed": lane.completed,
+        "failed": lane.failed,
+        "stolen": lane.stolen,
+        "busy_seconds": lane.busy_seconds,
+        "waited_seconds": lane.waited_seconds,
+    }
 
 
 def write_report(path: str, report: JsonObject) -> None:

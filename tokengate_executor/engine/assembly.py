@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, replace
+from math import ceil, isfinite
 from time import perf_counter
 from typing import Any, Final, Literal, cast
 
@@ -15,17 +15,19 @@ from tokengate_executor.engine.crew import Crew, make_thread
 from tokengate_executor.engine.gate import Gate
 from tokengate_executor.engine.lanes import Lane, check_pinning
 from tokengate_executor.engine.limits import Limit, make_limits
+from tokengate_executor.engine.pacer import Pacer
 from tokengate_executor.engine.router import Router
 from tokengate_executor.engine.routes import Route
 from tokengate_executor.engine.timers import Timers
 from tokengate_executor.errors import InvalidOptionError
 from tokengate_executor.options import is_duration
 from tokengate_executor.policies.breaker import BreakerPolicy
+from tokengate_executor.policies.convergence import ConvergencePolicy
 from tokengate_executor.policies.limits import LimitSpec
 from tokengate_executor.policies.topology import Topology, cpus_of_lanes, default_lanes
 from tokengate_executor.policies.weights import WEIGHTS, AffinityPolicy, Weight
 
-__all__ = ["ExitPolicy", "MaxPending", "Plan", "assemble", "check_count"]
+__all__ = ["ExitPolicy", "MaxPending", "Plan", "assemble", "check_count", "most_workers", "pace"]
 
 ExitPolicy = Literal["wait", "abandon"]
 
@@ -58,6 +60,7 @@ class Plan:
     ageing: float
     keep_alive: float | None
     breaker: BreakerPolicy | None
+    convergence: ConvergencePolicy | None
 
     def __post_init__(self) -> None:
         if self.max_workers <= 0:
@@ -87,8 +90,34 @@ class Plan:
             raise InvalidOptionError(
                 "submit_timeout", self.submit_timeout, "None unless on_full is 'block'"
             )
+        self._check_convergence()
         for bound in self.bounds_by_weight().values():
             check_count("max_pending", bound, least=1)
+
+    def _check_convergence(self) -> None:
+        convergence = cast("object", self.convergence)
+        if convergence is None:
+            return
+        if not isinstance(convergence, ConvergencePolicy):
+            raise InvalidOptionError("convergence", convergence, "a ConvergencePolicy or None")
+        if max(convergence.min_workers, convergence.max_workers or 1) > self.max_workers:
+            raise InvalidOptionError(
+                "convergence",
+                convergence,
+                f"bounds of at most {self.max_workers}, the executor's max_workers",
+            )
+        lanes = self.lanes or (self.policy.lanes if self.policy else 1)
+        if lanes > convergence.min_workers:
+            raise InvalidOptionError(
+                "convergence",
+                convergence,
+                f"min_workers of at least {lanes}, as each of {lanes} lanes needs a worker",
+            )
+
+    @property
+    def first_workers(self) -> int:
+        """How many workers there are to be at first."""
+        return self.max_workers if self.convergence is None else self.convergence.min_workers
 
     def bounds_by_weight(self) -> dict[Weight | None, int]:
         """The bounds that are given weight by weight."""
@@ -99,6 +128,26 @@ class Plan:
                 allowed = ", ".join(repr(known) for known in WEIGHTS)
                 raise InvalidOptionError("max_pending", weight, f"by weight: {allowed} or None")
         return dict(self.max_pending)
+
+
+def most_workers(given: int | None, convergence: ConvergencePolicy | None) -> int:
+    """The executor's ``max_workers``: what was given, else the policy's, else the default."""
+    if given is not None:
+        return given
+    if isinstance(cast("object", convergence), ConvergencePolicy) and convergence is not None:
+        return convergence.max_workers or max(default_max_workers(), convergence.min_workers)
+    return default_max_workers()
+
+
+def pace(crew: Crew, plan: Plan, topology: Topology) -> Pacer | None:
+    """Have the crew's number of workers adapted from here on, if that was asked for."""
+    if plan.convergence is None:
+        return None
+    most = plan.convergence.max_workers or plan.max_workers
+    cores = len(topology.usable_cpus)
+    if topology.quota is not None:
+        cores = min(cores, ceil(topology.quota))
+    return Pacer(crew, replace(plan.convergence, max_workers=most), cores=cores)
 
 
 def default_max_workers() -> int:
@@ -131,7 +180,7 @@ def assemble(plan: Plan) -> tuple[Crew, Topology, AffinityPolicy]:
     crew = Crew(
         gate=gate,
         router=router,
-        max_workers=plan.max_workers,
+        max_workers=plan.first_workers,
         max_spare_workers=plan.max_spare_workers,
         name_prefix=plan.thread_name_prefix,
         initializer=plan.initializer,
@@ -147,7 +196,7 @@ def assemble(plan: Plan) -> tuple[Crew, Topology, AffinityPolicy]:
 def _policy_for(plan: Plan, topology: Topology) -> AffinityPolicy:
     lanes, policy = plan.lanes, plan.policy
     if lanes is None:
-        lanes = policy.lanes if policy else default_lanes(topology, plan.max_workers)
+        lanes = policy.lanes if policy else default_lanes(topology, plan.first_workers)
     if policy is None:
         policy = AffinityPolicy.staggered(lanes)
     if policy.lanes != lanes or lanes > plan.max_workers:
@@ -165,7 +214,7 @@ def _gate_for(plan: Plan, routes: list[Route], router: Router, limits: dict[str,
     gate = kind(
         routes,
         plan.mailbox_size,
-        plan.max_workers,
+        plan.first_workers,
         router,
         limits=limits,
         ageing=plan.ageing,

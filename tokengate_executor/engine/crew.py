@@ -80,6 +80,8 @@ class Crew:
         self.is_measured = False
         self.made_at: Final = perf_counter()
         self.at_fork: list[Callable[[], None]] = []
+        # Called, perhaps more than once, when nothing can happen any more. Must take no lock.
+        self.at_end: list[Callable[[], object]] = []
         gate.fail_unserved = self.fail_unserved
         gate.is_own_worker = self.is_own_worker
         gate.end_timers = self.tell_ended
@@ -571,7 +573,10 @@ class Crew:
             joiner.put(None)
 
     def end_timers(self) -> None:
-        """End the timers' thread if nothing can happen any more. Takes no lock."""
+        """End the timers' thread, and whatever else goes on, if nothing can happen any more.
+
+        Takes no lock.
+        """
         gate = self.gate
         if (
             gate.is_ending
@@ -582,6 +587,8 @@ class Crew:
             and not self._running  # again: what was away may have been given to one meanwhile
         ):
             gate.timers.close()
+            for act in self.at_end:
+                act()
 
     def _is_guest_busy(self) -> bool:
         """Whether a thread that is not ours runs a call, and was not given up."""

@@ -36,13 +36,16 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
     One long function and not six short ones: every call passes here, and at this size each call of
     a function of our own would cost three per cent of the whole.
     """
+    profile: Any = token._profile  # whatever is queued has one
+    if profile.weight_index:
+        # Before it counts as started: what has no weight is the rest.
+        worker.started_by_weight[profile.weight_index] += 1
     serial = worker.started
     worker.started = serial + 1
     token._serial = serial  # before the host: whoever finds that has the number, too
     token._host = worker
     token._lane = worker.lane_number
     fn: Any = token._fn
-    profile: Any = token._profile  # whatever is queued has one
     kwargs = token._kwargs
     notes = worker.notes
     code: CodeType | None
@@ -57,8 +60,6 @@ def attempt(worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, 
         code = code_of(fn)
         notes = worker.note(fn, profile)
     token._name = name = notes.name
-    if profile.weight_index:
-        worker.started_by_weight[profile.weight_index] += 1
     error: BaseException | None = None
     result: Any = None
     token._started_at = started_at = perf_counter()

@@ -61,12 +61,14 @@ class QueueFacts(NamedTuple):
     """What statistics tell of what waits, at one moment.
 
     Attributes:
+        waiting: how many tokens wait, wherever they do.
         oldest: when the oldest token that waits was submitted, or ``None``.
         parked: how many tokens wait for something else than a worker.
         is_paused, paused_operations: what may not start.
         limits: those that the user named, and those of the storage tiers in use.
     """
 
+    waiting: int
     oldest: float | None
     parked: int
     is_paused: bool
@@ -485,13 +487,14 @@ class WaitingRoom:
 
     @property
     def waiting(self) -> int:
-        """How many tokens wait, wherever they do."""
-        queued = sum(len(route.backlog) for route in self.routes.values())
-        queued += sum(len(lane.mailbox) for lane in self.lanes)
+        """How many tokens wait, wherever they do; with the lock held, never too many."""
+        # Against the stream, and what is to be taken off before what it is in.
+        shells = len(self.shells)
         governor = self.governor
-        if governor is not None:
-            queued += governor.size
-        return max(0, queued - len(self.shells))
+        queued = 0 if governor is None else governor.size
+        queued += sum(len(lane.mailbox) for lane in self.lanes)
+        queued += sum(len(route.backlog) for route in self.routes.values())
+        return max(0, queued - shells)
 
     def waiting_tokens(self) -> list[Token[Any]]:
         """Everything that waits, a moment ago."""
@@ -516,11 +519,13 @@ class WaitingRoom:
         """What statistics tell of the queues, at one moment."""
         with self._locked():
             governor = self._sorted()
+            waiting = self.waiting
             first = [queue[0] for queue in (queue.copy() for queue in self.queues()) if queue]
+            entries: list[tuple[Any, ...]] = []
             if governor is None:
                 parked, is_paused, operations = 0, False, _NONE
             else:
-                first += [token for token, _ in governor.entries()]
+                entries = governor.copy_of_entries()
                 parked, is_paused = governor.parked(), governor.is_paused
                 operations = tuple(governor.paused_operations)
             limits = [
@@ -528,8 +533,10 @@ class WaitingRoom:
                 for limit in self.limits.values()
                 if limit.name not in STORAGE_LIMITS or limit.used or len(limit)
             ]
+        # Without the lock, as they may be many.
+        first += [token for *_, token, _ in entries]
         oldest = min((token.submitted_at for token in first if is_waiting(token)), default=None)
-        return QueueFacts(oldest, parked, is_paused, operations, limits)
+        return QueueFacts(waiting, oldest, parked, is_paused, operations, limits)
 
 
 def _head(queue: deque[Token[Any]], most: int) -> Generator[Token[Any], None, None]:

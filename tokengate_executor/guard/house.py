@@ -171,6 +171,14 @@ class GuardHouse:
                 reports[name] = described
         return MappingProxyType(reports)
 
+    def states(self) -> Mapping[str, CircuitState]:
+        """Operation → the state of its circuit, as far as there are any. ``circuits`` counts, too."""
+        with self._lock:
+            self._do_posts()
+            found = {name: one.circuit.state for name, one in sorted(self._records.items())}
+        self._tend()
+        return MappingProxyType(found)
+
     def __str__(self) -> str:
         lines = [str(self.policy) if self.policy else "Breaker: none, operations are only watched"]
         lines += [

@@ -81,13 +81,16 @@ class Supervisor:
 
     def attempt(self, worker: Worker, token: Token[Any]) -> None:  # noqa: C901, PLR0912, PLR0915
         """As ``engine.settlement.attempt``; but afterwards the token may be tried again."""
+        profile = self._profile
+        if profile.weight_index:
+            # Before it counts as started: what has no weight is the rest.
+            worker.started_by_weight[profile.weight_index] += 1
         serial = worker.started
         worker.started = serial + 1
         token._serial = serial
         token._host = worker
         token._lane = worker.lane_number
         fn: Any = token._fn
-        profile = self._profile
         notes = worker.notes
         code: CodeType | None
         if (
@@ -101,8 +104,6 @@ class Supervisor:
             code = code_of(fn)
             notes = worker.note(fn, profile)
         token._name = name = notes.name
-        if profile.weight_index:
-            worker.started_by_weight[profile.weight_index] += 1
         lock = token._lock
         attempts = 1
         earlier = token._earlier

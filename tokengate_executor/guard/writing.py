@@ -7,11 +7,14 @@ user's. So nothing here is called under a lock, and what that code raises is tol
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
+import sys
 import traceback
 from dataclasses import dataclass, field
 from reprlib import Repr
-from typing import Final
+from types import FunctionType
+from typing import Any, Final
 
 from tokengate_executor.guard.calls import Call
 from tokengate_executor.options import joined, name_of
@@ -35,6 +38,9 @@ _PROTOCOL: Final = 5
 """The highest of every Python that this package runs on, so that each can read the other's files."""
 
 _ARGUMENTS_SHOWN: Final = 6
+
+_LAYERS: Final = 20
+"""How many decorators are looked behind."""
 
 _AS_STORED: Final = ("utf-8", "backslashreplace")
 
@@ -71,7 +77,9 @@ def written(call: Call, largest_pickle: int) -> WrittenCall:
     pickled: bytes | None = None
     because = ""
     try:
-        pickled = pickle.dumps((call.fn, call.args, dict(call.kwargs)), _PROTOCOL)
+        written_to = io.BytesIO()
+        _Pickler(written_to, _PROTOCOL).dump((call.fn, call.args, dict(call.kwargs)))
+        pickled = written_to.getvalue()
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -89,6 +97,25 @@ def written(call: Call, largest_pickle: int) -> WrittenCall:
         summary=_summary_of(call),
         fingerprint=_fingerprint_of(call.operation, pickled or error_type.encode(*_AS_STORED)),
     )
+
+
+class _Pickler(pickle.Pickler):
+    """Also takes a function whose name leads to a decorated one: as what that one wraps."""
+
+    def reducer_override(self, obj: Any, /) -> Any:
+        """See ``pickle.Pickler``."""
+        if type(obj) is FunctionType:
+            outer: Any = sys.modules.get(obj.__module__)
+            for name in obj.__qualname__.split("."):
+                outer = getattr(outer, name, None)
+            for _ in range(_LAYERS):
+                inner = getattr(outer, "__wrapped__", None)
+                if inner is None or outer is obj:
+                    break
+                if inner is obj:
+                    return getattr, (outer, "__wrapped__")
+                outer = inner
+        return NotImplemented
 
 
 def told(error: BaseException) -> str:

@@ -10,6 +10,7 @@
     │   └── TokenSettled        it came to its end, whatever that is
     ├── WorkerStarted, WorkerStopped
     ├── WorkerAbandoned         a call ran for too long, and nobody waits for it any more
+    ├── WorkersAdapted          there are to be more workers, or fewer
     ├── CircuitChanged
     ├── GatePaused, GateResumed, GateDrained
     └── LimitChanged
@@ -58,6 +59,7 @@ __all__ = [
     "WorkerAbandoned",
     "WorkerStarted",
     "WorkerStopped",
+    "WorkersAdapted",
     "announcer_for",
 ]
 
@@ -215,6 +217,22 @@ class WorkerAbandoned(_WorkerEvent):
 
     token_id: str
     operation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersAdapted(Event):
+    """By its ``ConvergencePolicy``, the executor has another number of workers from here on.
+
+    Told on the timers' thread. Of ``resize`` it is not told.
+
+    Attributes:
+        before, after: how many calls may run at a time.
+        reason: why, in words.
+    """
+
+    before: int
+    after: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,8 +59,8 @@ class Herald:
         self._admit(self.steps.admit_entered, token, route)
 
     def _admit(self, admit: Admission, token: Token[Any], route: Route) -> None:
-        self.tell_submitted(token)
         try:
+            self.tell_submitted(token)
             admit(token, route)
         except BaseException as error:
             self._tell_rejected(token, _reason_of(error))

@@ -77,7 +77,8 @@ class ExecutorStatistics:
     At any quiet moment ``submitted == rejected + waiting + executing + retrying + quarantined +
     completed + failed + timed_out + cancelled``.
     While calls come and go each number is right on its own, a moment ago: they are gathered from
-    the workers' own counters, without stopping anybody.
+    the workers' own counters, without stopping anybody. ``submitted`` and what comes to an end may be
+    short of something, but are never too high.
 
     Attributes:
         name: of the executor, which its threads' names begin with.
@@ -164,20 +165,26 @@ def gather(crew: Crew, recovery: Recovery) -> ExecutorStatistics:
     workers = crew.workers
     running = [w for w in workers if w.thread is not None and w.thread.is_alive()]
     names = [route.weight or "unweighted" for route in gate.routes.values()]
-    lanes = tuple(_of_lane(lane, workers, running, names) for lane in gate.lanes)
-    facts = gate.facts()
-    waiting = gate.waiting
-    executing = sum(lane.executing for lane in lanes)
-    completed = sum(lane.completed for lane in lanes)
-    failed = len(gate.failed_unrun) + sum(lane.failed for lane in lanes)
-    cancelled = gate.shells.cancelled_and_gone + len(gate.shells.cancelled)
-    cancelled += sum(worker.cancelled + worker.killed for worker in workers)
-    cancelled += len(gate.cancelled_away)
+    # Against the stream: a token that moves on meanwhile is missed for a moment, and not counted twice.
+    # Those that are tried again go round in a circle; so they are taken off afterwards.
+    retried_before = _retries(workers, recovery)
     rejected_by_reason = gate.rejected.counts()
     rejected = sum(rejected_by_reason.values())
+    timed_out = gate.timed_out
+    failed = len(gate.failed_unrun)
+    cancelled = sum(worker.cancelled + worker.killed for worker in workers)
+    cancelled += gate.shells.cancelled_and_gone + len(gate.cancelled_away)
+    cancelled += len(gate.shells.cancelled)
+    lanes = tuple(_of_lane(lane, workers, running, names) for lane in gate.lanes)
+    executing = sum(lane.executing for lane in lanes)
+    completed = sum(lane.completed for lane in lanes)
+    failed += sum(lane.failed for lane in lanes)
+    facts = gate.facts()
+    waiting = facts.waiting
     away = [token.state for token in gate.away.copy()]
     retrying = away.count(TokenState.RETRYING)
     quarantined = away.count(TokenState.QUARANTINED)
+    retries = _retries(workers, recovery)
     now = perf_counter()
     run_times = _run_times(workers, now)
     idle = sum(worker.thread is not None for worker in crew.router.idle.copy())
@@ -189,7 +196,7 @@ def gather(crew: Crew, recovery: Recovery) -> ExecutorStatistics:
         uptime_seconds=now - crew.made_at,
         submitted=sum(
             (rejected, waiting, executing, retrying, quarantined),
-            start=completed + failed + gate.timed_out + cancelled,
+            start=completed + failed + timed_out + cancelled + retried_before - retries,
         ),
         rejected=rejected,
         rejected_by_reason=MappingProxyType(rejected_by_reason),
@@ -200,9 +207,9 @@ def gather(crew: Crew, recovery: Recovery) -> ExecutorStatistics:
         quarantined=quarantined,
         completed=completed,
         failed=failed,
-        timed_out=gate.timed_out,
+        timed_out=timed_out,
         cancelled=cancelled,
-        retries=sum(worker.retried for worker in workers) + recovery.retried_after_timeout,
+        retries=retries,
         abandoned=sum(worker.abandoned for worker in workers),
         reviewed=len(recovery.reviewed),
         oldest_wait_seconds=0.0 if facts.oldest is None else max(0.0, now - facts.oldest),
@@ -227,6 +234,10 @@ def gather(crew: Crew, recovery: Recovery) -> ExecutorStatistics:
     )
 
 
+def _retries(workers: Sequence[Worker], recovery: Recovery) -> int:
+    return sum(worker.retried for worker in workers) + recovery.retried_after_timeout
+
+
 def _run_times(workers: Sequence[Worker], now: float) -> list[float]:
     """For how long each call has run that runs now and was not given up."""
     return [
@@ -245,7 +256,8 @@ def _of_lane(
     failed = sum(worker.failed for worker in own)
     killed = sum(worker.killed for worker in own)
     started = sum(worker.started for worker in own)
-    elsewhere = sum(worker.retried + worker.late + worker.abandoned for worker in own)
+    # In this order: what is abandoned is late afterwards.
+    elsewhere = sum(worker.abandoned + worker.late + worker.retried for worker in own)
     return LaneStatistics(
         number=lane.number,
         cpus=lane.cpus,
@@ -268,7 +280,7 @@ def _by_weight(workers: Sequence[Worker], names: Sequence[str], total: int) -> M
         name: sum(worker.started_by_weight[index] for worker in workers)
         for index, name in enumerate(names)
     }
-    started[names[0]] = total - sum(started.values())
+    started[names[0]] = max(0, total - sum(started.values()))
     return MappingProxyType(started)
 
 

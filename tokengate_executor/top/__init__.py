@@ -1,0 +1,1 @@
+"""``tokengate top``: an executor watched live in a terminal, through its dashboard."""
