@@ -150,10 +150,11 @@ def test_an_error_ends_an_executor_early() -> None:
         begun.set()
         return release.wait(30)
 
-    with pytest.raises(KeyboardInterrupt), ending_early_on_error(ThreadPoolExecutor(1)) as executor:
-        running, waiting = executor.submit(run), executor.submit(run)
-        assert begun.wait(30)
-        threading.Timer(0.02, release.set).start()
+    executor = ThreadPoolExecutor(1)
+    running, waiting = executor.submit(run), executor.submit(run)
+    assert begun.wait(30)
+    threading.Timer(0.02, release.set).start()
+    with pytest.raises(KeyboardInterrupt), ending_early_on_error(executor):
         raise KeyboardInterrupt
     assert running.result() is True
     assert waiting.cancelled()
