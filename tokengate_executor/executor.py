@@ -660,9 +660,10 @@ def _replay_on(executor: TokenGateExecutor) -> Replay:
         here.gate.check_open()
         profile = here.profile_of(TaskOptions(operation=operation))
         token = Token(fn, args, kwargs or None, copy_context(), profile)
-        if profile.herald is not None:
-            profile.herald.tell_submitted(token)
-        here.gate.admit(token, profile.route)
+        if profile.herald is None:
+            here.gate.admit(token, profile.route)
+        else:
+            profile.herald.let_in(here.gate.admit, token, profile.route)
         return token
 
     return replay

@@ -68,9 +68,19 @@ class EarlierAttempts:
         waited_seconds: from submission to that.
         errors: what became of those that ended, in a line each.
         tenacity: the state of a ``tenacity.Retrying``, if one decides.
+        last_host: what ran the last one that ended.
+        last_run_seconds: for how long.
     """
 
-    __slots__ = ("errors", "first_started_at", "started", "tenacity", "waited_seconds")
+    __slots__ = (
+        "errors",
+        "first_started_at",
+        "last_host",
+        "last_run_seconds",
+        "started",
+        "tenacity",
+        "waited_seconds",
+    )
 
     def __init__(self, first_started_at: float, submitted_at: float) -> None:
         self.started = 1
@@ -78,6 +88,8 @@ class EarlierAttempts:
         self.waited_seconds = first_started_at - submitted_at
         self.errors: list[str] = []
         self.tenacity: Any = None
+        self.last_host: Host | None = None
+        self.last_run_seconds = 0.0
 
 
 class Token(Future[T]):
@@ -401,9 +413,11 @@ class Token(Future[T]):
             queued_at = self._profile if phase in _UNSTARTED else None
             if queued_at is not None:
                 queued_at.left_queue(self, cancelled=True)
+            call = self._call
             callbacks = self._settle(_CANCELLED, None, None, perf_counter())
         if queued_at is not None:
             queued_at.make_room(self)
+        del call
         self._call_back(callbacks)
         return True
 
@@ -441,6 +455,7 @@ class Token(Future[T]):
         callbacks: Sequence[Callback] = ()
         queued_at: Profile | None = None
         with self._lock:
+            call = self._call
             open_ = not self._phase.settled
             if open_:
                 if self._phase in _UNSTARTED and self._profile is not None:
@@ -451,7 +466,17 @@ class Token(Future[T]):
             raise InvalidStateError(f"{self._state}: {self!r}")
         if queued_at is not None:
             queued_at.make_room(self)
+        del call
         self._call_back(callbacks)
+
+    @property
+    def _call(self) -> tuple[object, ...]:
+        """What the token refers to until it settles.
+
+        Whoever settles it keeps this until the lock is free: what goes with it may have finalisers, and
+        these may come to this token.
+        """
+        return self._fn, self._args, self._kwargs, self._context
 
     def _settle(
         self, state: TokenState, result: Any, exception: BaseException | None, now: float

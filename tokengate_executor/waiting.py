@@ -29,10 +29,12 @@ class _CurrentThread(threading.local):
     Attributes:
         host: the worker whose thread it is.
         guest: whose counters it has been lent, while it runs a token though it is no worker.
+        interrupt: of a listener, inside such a token's attempt; it goes on when that has ended.
     """
 
     host: Host | None = None
     guest: Host | None = None
+    interrupt: KeyboardInterrupt | None = None
 
 
 current_thread: Final = _CurrentThread()

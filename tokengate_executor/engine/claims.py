@@ -75,10 +75,7 @@ def withdraw(token: Token[Any], refusal: RuntimeError) -> bool:
 
     Its submitter is told by the refusal, and nobody else has it: it only leaves its queue.
     """
-    token._is_refused = (
-        True  # before anybody hears of its end; if a worker has it, it means nothing
-    )
-    return end_unrun(token, TokenState.FAILED, refusal)
+    return end_unrun(token, TokenState.FAILED, refusal, is_refused=True)
 
 
 def is_waiting(token: Token[Any]) -> bool:
@@ -115,6 +112,7 @@ def end_unrun(
     exception: BaseException | None,
     *,
     even_if_tried: bool = False,
+    is_refused: bool = False,
 ) -> bool:
     """``state`` for a token that waits, here or elsewhere; false: it is too late.
 
@@ -122,6 +120,7 @@ def end_unrun(
     """
     profile = token._profile
     with token._lock:
+        call = token._call
         phase = token._phase
         if phase is not _WAITING and (phase not in _AWAY or not even_if_tried):
             return False
@@ -129,9 +128,12 @@ def end_unrun(
             return False
         if profile is not None:
             profile.left_queue(token, cancelled=state.future_state is CANCELLED_AND_NOTIFIED)
+        if is_refused:
+            token._is_refused = True  # before anybody hears of its end
         callbacks = token._settle(state, None, exception, perf_counter())
     if profile is not None:
         profile.make_room(token)
+    del call
     token._call_back(callbacks, BaseException)
     return True
 

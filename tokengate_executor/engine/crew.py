@@ -205,6 +205,8 @@ class Crew:
                 gate.end_if_over()
         # One that is to be tried again has come to nothing yet.
         error = token.exception(0) if token.done() and not token.cancelled() else None
+        if outer is None and current_thread.interrupt is not None:
+            error, current_thread.interrupt = current_thread.interrupt, None
         if isinstance(error, KeyboardInterrupt):
             raise error
         return True
@@ -608,14 +610,23 @@ class Crew:
     def cancel_waiting(self) -> None:
         """Cancel everything that waits; what runs is not tried again."""
         self.gate.is_final = True
-        for token in self.gate.away.copy():
-            token.cancel()
-        for token in self.gate.drain_all():
-            token.cancel()
+        interrupt: BaseException | None = None
+        away, drained = self.gate.away.copy(), self.gate.drain_all()
+        for token in (*away, *drained):
+            try:
+                token.cancel()
+            except BaseException as error:  # of a callback: the rest is cancelled all the same
+                interrupt = error
+        for token in drained:
             self.gate.bury_drained(token)
         self.gate.end_if_over()
+        if interrupt is not None:
+            try:
+                raise interrupt
+            finally:
+                interrupt = None
 
-    def join(self) -> None:
+    def join(self) -> None:  # noqa: C901  each case is said where it is
         """Wait for all threads but the calling one and those that were given up.
 
         For those, too, that start meanwhile, and for what is to be tried again.
@@ -623,6 +634,8 @@ class Crew:
         here = threading.current_thread()
         if current_thread.guest in self.gate.limbo:
             return  # we are inside a call that is to be tried again perhaps, so nobody ends before us
+        if here is self.gate.timers.thread:
+            return  # we are told of a call whose time was over, and nobody ends before we are through
         changes: SimpleQueue[None] = SimpleQueue()
         self._joiners.append(changes)
         try:
@@ -642,7 +655,11 @@ class Crew:
                 for thread in self.threads:
                     if thread is not here and thread not in given_up:
                         thread.join()  # it has said that it ends
-                if here in self.threads or current_thread.guest in self.guests:
+                if (
+                    here in self.threads
+                    or here in self._running  # about to end, and its worker is a vacancy again
+                    or current_thread.guest in self.guests
+                ):
                     return  # a call of ours is still to end, and the timers with it
                 self.gate.timers.join()
                 if not self._starting and not self._running:

@@ -134,11 +134,15 @@ def fail(token: Token[Any], error: BaseException, state: TokenState | None = Non
     if state is None:
         state = state_after(token, error)
     with token._lock:
+        if token._phase.settled:
+            return  # by hand, before it began
+        call = token._call
         callbacks = token._settle(state, None, error, token._settled_at or 0.0)
         profile = token._profile
         is_logged = state is _FAILED and profile and profile.log_unread_exceptions
         if is_logged and not has_reader(callbacks):
             token._unread = Unread(error, token.operation)
+    del call
     token._call_back(callbacks, BaseException)
 
 

@@ -79,10 +79,16 @@ class Steering:
         _check_name("operation", operation)
         self._refuse_after_shutdown()
         with self._gate.steering() as governor:
-            if operation is None:
+            # Looked at with the lock held: who closes the gate lifts the pauses that are there by then.
+            is_too_late = self._gate.is_ending
+            if is_too_late:
+                pass
+            elif operation is None:
                 governor.is_paused = True
             else:
                 governor.pause(operation)
+        if is_too_late:
+            self._refuse_after_shutdown()
         if self._gate.announce is not None:
             self._gate.announce(GatePaused(at=perf_counter(), operation=operation))
 

@@ -19,6 +19,7 @@ sees one, it gives the token back unrun.
 
 from __future__ import annotations
 
+import sys
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -506,7 +507,7 @@ class WaitingRoom:
 
     def first_waiting(self, most: int) -> list[Token[Any]]:
         """Some of those that wait, from the heads of the queues, a moment ago."""
-        looked_at = _LOOKS_PER_TOKEN * most
+        looked_at = min(_LOOKS_PER_TOKEN * most, sys.maxsize)
         with self._locked():
             governor = self._sorted()
             found = [token for queue in self.queues() for token in _head(queue, looked_at)]

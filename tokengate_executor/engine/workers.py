@@ -167,7 +167,9 @@ class Worker:
         announce = self.crew.gate.announce
         try:
             if announce is not None:
+                current_thread.host = self  # for listeners that wait
                 announce(self._event(WorkerStarted))
+                current_thread.host = None
             self._live()
         finally:
             if generation == self.crew.generation:  # else the call forked, and this is the child

@@ -135,6 +135,8 @@ class GuardHouse:
         self._posts: deque[Callable[[], object]] = deque()
         # What is to be told when the lock is free. Appended to with the lock held.
         self._news: deque[CircuitChanged] = deque()
+        # Held by whoever tells it, so that it is told in its order. Nobody waits for it.
+        self._telling = allocate_lock()
         self.is_anything_blocked = False
         # Attempts that were cut off, which no worker of theirs has noted. The timers' thread writes.
         self.cut_off = ByOperation(self._attempts_noted)
@@ -331,7 +333,12 @@ class GuardHouse:
                 self._note_change(record)
             finally:
                 self._lock.release()
-            self._tend()
+            try:
+                self._tend()
+            except BaseException:  # a listener was interrupted
+                if ticket is not None:
+                    self.forgo(record, ticket)
+                raise
         if ticket is not None:
             return ticket
         if facts is None:
@@ -406,13 +413,17 @@ class GuardHouse:
             self._tell_news()
 
     def _tell_news(self) -> None:
-        """Called without the lock. Of two who tell at once, each tells what it finds."""
-        while self._announce is not None:
+        """Called without the lock. Who comes while another tells leaves it to that one."""
+        announce, telling = (
+            self._announce,
+            self._telling,
+        )  # a listener may fork, and then it is another
+        while announce is not None and self._news and telling.acquire(blocking=False):
             try:
-                event = self._news.popleft()
-            except IndexError:
-                break
-            self._announce(event)
+                while self._news:
+                    announce(self._news.popleft())
+            finally:
+                telling.release()
 
     def _note_change(self, record: OperationRecord) -> None:
         """Have it told if the circuit is not as it was when it was told last. With the lock held."""

@@ -23,7 +23,7 @@ from time import perf_counter
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
-from tokengate_executor.engine.claims import fail_waiting, put_away
+from tokengate_executor.engine.claims import fail_waiting, kill_waiting, put_away
 from tokengate_executor.engine.gate import BROKEN
 from tokengate_executor.engine.settlement import fail, state_after
 from tokengate_executor.engine.watchdog import live_stack
@@ -113,18 +113,22 @@ class Supervisor:
             earlier.started = attempts = earlier.started + 1
         error: BaseException | None = None
         result: Any = None
+        # Taken before it can be cut off: then the token has another context, or nothing any more. And
+        # the arguments so that they are here no longer than until the call has them.
+        context: Any = token._context
+        call = [token._args]
+        kwargs = token._kwargs
         token._started_at = started_at = perf_counter()
         if self._first_look is not None:
             # `Watchdog.mind`, written out.
             token._look_at = look_at = started_at + self._first_look
             if look_at < self._watchdog.next_look:
                 self._watchdog.mind(token, look_at)
-        kwargs = token._kwargs
         try:
-            if kwargs:
-                result = token._context.run(fn, *token._args, **kwargs)  # type: ignore[union-attr]
+            if kwargs:  # noqa: SIM108  as in settlement
+                result = context.run(fn, *call.pop(), **kwargs)
             else:
-                result = token._context.run(fn, *token._args)  # type: ignore[union-attr]
+                result = context.run(fn, *call.pop())
         except BaseException as raised:  # as in settlement
             error = raised
             here = raised.__traceback__
@@ -132,7 +136,7 @@ class Supervisor:
             BaseException.with_traceback(raised, here.tb_next if here is not None else None)
             here = None
         ended_at = perf_counter()
-        kwargs = None
+        kwargs = context = None
         worker.current = None
         if not worker.outer:
             worker.busy_seconds += ended_at - started_at
@@ -168,8 +172,11 @@ class Supervisor:
         if self._retry is not None and (error is not None or self._reviewer is not None):
             again = self._is_tried_again(token, attempts, error, result, ended_at)
             if again is not None:
+                worker.current = token  # so that whoever looks for it meanwhile finds it here
+                self._tell_retrying(token, error, again)
+                worker.current = None
                 worker.retried += 1
-                self._try_again(token, error, result, again)
+                self._try_again(token, error, result, again, ended_at)
                 error = result = None
                 return
         if error is None:
@@ -299,33 +306,41 @@ class Supervisor:
         # Half-open, it is for new calls to try.
         return self.screen.record_of(token).circuit.state is not CircuitState.CLOSED
 
+    def _tell_retrying(self, token: Token[Any], error: BaseException | None, delay: float) -> None:
+        """Before it is put away, so that nobody has told of its end."""
+        announce = self._gate.announce
+        if announce is None or token.done():  # its call has settled it by hand
+            return
+        announce(
+            TokenRetrying(
+                at=perf_counter(),
+                token_id=token.id,
+                operation=token.operation,
+                weight=token.weight,
+                attempt=token.attempts,
+                delay_seconds=delay,
+                error=None if error is None else type(error).__name__,
+            )
+        )
+
     def _try_again(
         self,
         token: Token[Any],
         error: BaseException | None,
         result: object,
         delay: float,
+        ended_at: float,
         *,
         is_cut_off: bool = False,
     ) -> None:
         gate = self._gate
+        started_at = token._started_at or 0.0
         earlier = token._earlier
         if earlier is None:
-            earlier = token._earlier = EarlierAttempts(token._started_at or 0.0, token.submitted_at)
+            earlier = token._earlier = EarlierAttempts(started_at, token.submitted_at)
+        earlier.last_host, earlier.last_run_seconds = token._host, ended_at - started_at
         if is_cut_off and token._context is not None:
             token._context = token._context.copy()  # the attempt that was cut off is still in it
-        if gate.announce is not None:
-            gate.announce(
-                TokenRetrying(
-                    at=perf_counter(),
-                    token_id=token.id,
-                    operation=token.operation,
-                    weight=token.weight,
-                    attempt=earlier.started,
-                    delay_seconds=delay,
-                    error=None if error is None else type(error).__name__,
-                )
-            )
         outcome = f"returned {type(result).__name__}" if error is None else _told(error)
         earlier.errors.append(f"attempt {earlier.started}: {outcome}")
         # Whoever claims it next is its host only a moment later; until then it is not the old one.
@@ -339,9 +354,11 @@ class Supervisor:
         if self._profile.is_ordered and not is_cut_off:
             gate.post(token, held=True, stays=True)
         gate.timers.set(perf_counter() + delay, lambda: gate.readmit(token), token.done)
-        # Cancelled, or broken down, since we looked: who did that did not see it.
+        # Cancelled, killed, or broken down, since we looked: who did that did not see it.
         if gate.is_final:
             token.cancel()
+        elif token._kill_requested:
+            kill_waiting(token)
         elif gate.closed is BROKEN and fail_waiting(token, gate.refusal()):
             gate.count_failed()
 
@@ -433,8 +450,9 @@ class Supervisor:
         if self._retry is not None:
             again = self._is_tried_again(token, attempts, error, None, now)
             if again is not None:
+                self._tell_retrying(token, error, again)
                 recovery.retried_after_timeout += 1
-                self._try_again(token, error, None, again, is_cut_off=True)
+                self._try_again(token, error, None, again, now, is_cut_off=True)
                 return not token.done()
         self._give_up(token, error)
         token._kill_requested = True  # for a call that heeds it

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from tokengate_executor.errors import InvalidOptionError
+from tokengate_executor.waiting import current_thread
 
 if TYPE_CHECKING:
     from tokengate_executor.lifecycle import TokenState
@@ -65,9 +66,10 @@ __all__ = [
 
 _LOGGER: Final = logging.getLogger("tokengate_executor")
 
-RejectionReason = Literal["full", "blocked", "spike", "closed", "interrupted"]
+RejectionReason = Literal["full", "blocked", "spike", "closed", "error", "interrupted"]
 """Why a call was refused: too many wait, its operation is blocked, its arguments are a spike, the
-executor was shut down or drained meanwhile; or whoever submitted it was interrupted."""
+executor was shut down or drained meanwhile; something that it needs failed, as there was no thread to be
+had, or ``SpikePolicy.cost`` raised; or whoever submitted it was interrupted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,7 +318,8 @@ class Announcer:
         """Tell each of them, in order, whatever becomes of the others.
 
         Raises:
-            KeyboardInterrupt: somebody interrupted the main thread while it was listening.
+            KeyboardInterrupt: somebody interrupted the main thread while it was listening. Inside an
+                attempt it is kept in ``current_thread``, as the token would never settle.
         """
         interrupt: KeyboardInterrupt | None = None
         for index, listener in enumerate(self._listeners):
@@ -334,7 +337,9 @@ class Announcer:
                         "a listener failed at %s; it is told of what comes, this is not logged again",
                         type(event).__name__,
                     )
-        if interrupt is not None:
+        if interrupt is not None and current_thread.guest is not None:
+            current_thread.interrupt = interrupt
+        elif interrupt is not None:
             try:
                 raise interrupt
             finally:

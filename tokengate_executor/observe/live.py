@@ -54,7 +54,7 @@ def live_tokens(crew: Crew, most: int) -> tuple[LiveToken, ...]:
         token: worker.number
         for worker in crew.workers
         for token in worker.executing()
-        if token.running() and host_of(token) is worker
+        if token.running() and host_of(token) in (worker, None)  # claimed, and about to begin
     }
     found = [_seen(token, running[token]) for token in _oldest(most, running)]
     left = most - len(found)
@@ -63,7 +63,7 @@ def live_tokens(crew: Crew, most: int) -> tuple[LiveToken, ...]:
         waiting = [*gate.away.copy(), *gate.first_waiting(left)]
         waiting = [token for token in waiting if token not in running and not token.done()]
         found += [_seen(token, None) for token in _oldest(left, dict.fromkeys(waiting))]
-    return tuple(found)
+    return tuple(one for one in found if not one.state.settled)  # as some have by now
 
 
 def _oldest(most: int, tokens: Iterable[Token[Any]]) -> list[Token[Any]]:

@@ -179,6 +179,7 @@ def gather(crew: Crew, recovery: Recovery) -> ExecutorStatistics:
     executing = sum(lane.executing for lane in lanes)
     completed = sum(lane.completed for lane in lanes)
     failed += sum(lane.failed for lane in lanes)
+    executing += _about_to_begin(workers)
     facts = gate.facts()
     waiting = facts.waiting
     away = [token.state for token in gate.away.copy()]
@@ -236,6 +237,18 @@ def gather(crew: Crew, recovery: Recovery) -> ExecutorStatistics:
 
 def _retries(workers: Sequence[Worker], recovery: Recovery) -> int:
     return sum(worker.retried for worker in workers) + recovery.retried_after_timeout
+
+
+def _about_to_begin(workers: Sequence[Worker]) -> int:
+    """How many are claimed, and have not begun: listeners are told of them."""
+    return len(
+        {
+            token
+            for worker in workers
+            for token in worker.executing()
+            if token.running() and host_of(token) is None
+        }
+    )
 
 
 def _run_times(workers: Sequence[Worker], now: float) -> list[float]:
