@@ -196,7 +196,7 @@ class OpenTelemetryListener:
     def _settle(self, event: TokenSettled) -> None:
         self._open.discard(event.token_id)
         running = self._running.pop(event.token_id, None)
-        if event.worker is not None:  # and not cancelled between two attempts, or never started
+        if event.worker is not None:  # else it was never started
             self._measure(event, Context() if running is None else running.context)
         if running is None or not running.span.is_recording():
             return

@@ -174,7 +174,7 @@ class Controller:
     def _without_pressure(self, sample: Sample) -> Decision:
         trial, self._trial = self._trial, None
         self._here = Window()
-        if trial is not None and trial.is_up and not trial.here.is_of_blocking_calls:
+        if trial is not None and trial.is_up and not trial.is_of_blocking_calls:
             # Else each of many short bursts would leave more workers behind, whether they help or not.
             return Decision(trial.before, "nothing waits for long, and more were only on trial")
         self._calm_seconds += sample.seconds
@@ -208,11 +208,10 @@ class Controller:
 
     def _see(self, sample: Sample) -> None:
         """Remember what this size does, and whether the load is another one than before."""
-        self._here.samples.append(sample)
-        halves = self._here.split()
-        if halves is not None and halves[0].is_unlike(halves[1]):
+        known = self._here
+        if known.samples and known.is_unlike(sample):
             self._forget()
-            self._here = halves[1]
+        self._here.samples.append(sample)
 
     def _back(self, said: str) -> Decision:
         trial = self._trial

@@ -27,15 +27,15 @@ LITTLE: Final = 0.06
 BLOCKED_CORES: Final = 0.1
 """Calls that use less CPU than this all together block."""
 
-ANOTHER_FACTOR: Final = 4
+ANOTHER_CORES: Final = 0.3
+ANOTHER_SHARE: Final = 0.5
 """A load is another one when its CPU time per second changed by so many cores, and by this share."""
 
-MANY_CALLS: Final = 20
+MANY_CALLS: Final = 30
 LEAST_COST_SECONDS: Final = 0.0002
 """Or when the CPU time of a call, the mean of so many calls, is twice or half what it was, and so much
 more or less."""
 
-RECENT: Final = 2
 SHORT_TRIAL: Final = 4
 LONGEST_TRIAL: Final = 20
 LONGEST_WINDOW: Final = 10
@@ -116,30 +116,15 @@ class Window:
         """How many cores the calls kept busy on average."""
         return math.fsum(sample.cpu_seconds for sample in self.samples) / self.seconds
 
-    @property
-    def is_of_blocking_calls(self) -> bool:
-        """Whether the calls hardly used the CPU."""
-        return self.cores < BLOCKED_CORES
-
-    def split(self) -> tuple[Window, Window] | None:
-        """The samples before the last two, and these; ``None``: there are not more than two."""
-        if len(self.samples) <= RECENT:
-            return None
-        before, since = Window(), Window()
-        for index, sample in enumerate(self.samples):
-            (before if index < len(self.samples) - RECENT else since).samples.append(sample)
-        return before, since
-
-    def is_unlike(self, other: Window) -> bool:
-        """Whether the other samples of this size are so unlike these that it cannot be chance.
-
-        What a call costs does not depend on who else wants the CPU, so that decides if it is known.
-        """
-        if min(self.completions, other.completions) >= MANY_CALLS:
-            costs = sorted((self.cores / self.throughput, other.cores / other.throughput))
-            return costs[1] > 2 * costs[0] + LEAST_COST_SECONDS
-        cores = sorted((self.cores, other.cores))
-        return cores[1] > ANOTHER_FACTOR * cores[0] + BLOCKED_CORES
+    def is_unlike(self, sample: Sample) -> bool:
+        """Whether another sample of this size is so unlike these that it cannot be chance."""
+        cores = self.cores
+        if abs(sample.cores - cores) > max(ANOTHER_CORES, ANOTHER_SHARE * cores):
+            return True
+        if min(self.completions, sample.completions) < MANY_CALLS:
+            return False
+        before, now = cores / self.throughput, sample.cpu_seconds / sample.completions
+        return max(before, now) > 2 * min(before, now) + LEAST_COST_SECONDS
 
 
 class Trial:
@@ -161,6 +146,11 @@ class Trial:
         """Whether more workers are tried."""
         return self.size > self.before
 
+    @property
+    def is_of_blocking_calls(self) -> bool:
+        """Whether the calls hardly used the CPU before."""
+        return self.here.cores < BLOCKED_CORES
+
     def look(self, sample: Sample) -> None:
         """Take what was seen into account, unless those who are to leave are still at work."""
         self.looks += 1
@@ -176,7 +166,7 @@ class Trial:
         if by_calls:
             gain = self.there.throughput / self.here.throughput - 1.0
             said = f"calls per second {gain:+.0%}"
-        elif self.is_up and self.here.is_of_blocking_calls:
+        elif self.is_up and self.is_of_blocking_calls:
             return True, "the calls block"
         else:
             gain = self.there.cores / self.here.cores - 1.0 if self.here.cores else 0.0
