@@ -634,7 +634,8 @@ class Crew:
         here = threading.current_thread()
         if current_thread.guest in self.gate.limbo:
             return  # we are inside a call that is to be tried again perhaps, so nobody ends before us
-        if here is self.gate.timers.thread:
+        timers = self.gate.timers.thread
+        if timers is not None and here is timers:
             return  # we are told of a call whose time was over, and nobody ends before we are through
         changes: SimpleQueue[None] = SimpleQueue()
         self._joiners.append(changes)
